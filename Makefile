@@ -1,0 +1,53 @@
+# The environment is .venv. It is made by the first target that needs it, and brought up to date when the
+# requirements change. Another Python for it: make setup PYTHON=python3.12
+PYTHON ?= python3
+
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+INSTALLED := .venv/.installed
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-slow lint type clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+setup: $(INSTALLED) ## Make .venv and install the tested versions
+
+demo: $(INSTALLED) ## Generate data, train, evaluate, export and segment, into demo/
+	@$(PY) scripts/demo.py
+
+test: $(INSTALLED) ## Run the tests that take seconds
+	@$(PY) -m pytest -m "not slow"
+
+test-slow: $(INSTALLED) ## Run the tests that take minutes
+	@$(PY) -m pytest -m slow
+
+lint: $(INSTALLED) ## Check style and formatting
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+type: $(INSTALLED) ## Check types
+	@$(PY) -m mypy
+
+clean: ## Remove demo/ and caches; .venv stays
+	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last, so whatever was interrupted is done again. A .venv that cannot run pip is made anew.
+$(INSTALLED): requirements.txt requirements-dev.txt requirements-crf.txt constraints.txt pyproject.toml
+	@rm -f $@
+	@if ! { $(PY) -c '$(SUPPORTED)' && $(PY) -m pip --version; } >/dev/null 2>&1; then \
+	  command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.11 to 3.13, or name one: make setup PYTHON=python3.12" >&2; exit 2; }; \
+	  $(PYTHON) -c '$(SUPPORTED)' || { echo "error: Python 3.11 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make setup PYTHON=python3.12" >&2; exit 2; }; \
+	  rm -rf .venv; \
+	  $(PYTHON) -m venv .venv || { rm -rf .venv; echo "error: $(PYTHON) cannot make a virtual environment; on Debian and Ubuntu install python3-venv" >&2; exit 2; }; \
+	fi
+	@echo "installing the requirements into .venv: TensorFlow is large, this takes some minutes the first time"
+	@$(PIP) install -r requirements.txt -r requirements-dev.txt -c constraints.txt
+	@$(PIP) install -r requirements-crf.txt -c constraints.txt >.venv/crf-install.log 2>&1 || true
+	@$(PY) -c 'import pydensecrf.densecrf' 2>/dev/null || \
+	  echo "warning: the CRF backend was not installed (it needs a C++ compiler and Python 3.11 or 3.12); all but --crf works. See .venv/crf-install.log" >&2
+	@touch $@

@@ -1,0 +1,20 @@
+"""Raw files -> TFRecord (`convert`) -> tf.data (`pipeline`)."""
+
+from datasets import folder, synthetic, voc12
+from datasets.source import Source
+from deeplab_tf.dataset_info import DatasetInfo
+from deeplab_tf.errors import UserError
+
+# Each module has the four functions that `datasets.source` describes.
+DATASETS = {"voc12": voc12, "folder": folder, "synthetic": synthetic}
+
+
+def dataset_info(name: str) -> DatasetInfo:
+    """Returns the official classes of a data set that needs no files to know them.
+
+    Raises:
+        UserError: an unknown name, or a data set whose classes are in its own files.
+    """
+    if name not in DATASETS:
+        raise UserError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}.")
+    return DATASETS[name].info(Source())

@@ -1,0 +1,270 @@
+"""TFRecord -> tf.data: training batches and evaluation examples.
+
+Nothing random here is state. The order of the examples, their augmentation and the seeds that the network gets for
+its dropout are pure functions of (seed, g), where g counts the examples of a training from 0. With B the global batch
+of a micro-step and I = iter_size,
+
+    step s = g // (B * I),  micro-step m = (g % (B * I)) // B,  row b = g % B.
+
+Hence training resumes exactly at any step, and one device or several see the same examples: each reads only its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from datasets import tfrecord
+from deeplab_tf.dataset_info import IGNORE_LABEL
+from deeplab_tf.errors import UserError
+
+# ImageNet's mean, levels 0..255: what the networks subtract, so padding becomes zero there.
+MEAN_RGB = (122.675, 116.669, 104.008)
+
+
+def train_batches(
+    data_dir: str | os.PathLike[str],
+    split: str,
+    *,
+    batch_size: int,
+    crop_size: int,
+    seed: int,
+    iter_size: int = 1,
+    scales: Sequence[float] = (),
+    start_step: int = 0,
+    mean_rgb: Sequence[float] = MEAN_RGB,
+    mirror: bool = True,
+    pipeline_index: int = 0,
+    num_pipelines: int = 1,
+    replicas: int = 1,
+) -> tf.data.Dataset:
+    """Reads, shuffles, augments and batches a split without end.
+
+    Every example comes once an epoch, each epoch in another order. An example is scaled by one of `scales` (image
+    bilinear, labels nearest), padded at the bottom and right to at least the crop (image by the mean, labels by
+    255), cropped at random and mirrored with probability 1/2 (Sec. 4).
+
+    Args:
+        data_dir: folder written by `datasets.convert`.
+        split: its name.
+        batch_size: B, examples of one micro-step on all devices together.
+        crop_size: crop height and width in pixels.
+        seed: any integer >= 0.
+        iter_size: I, micro-steps whose gradients make one update.
+        scales: factors to choose from with equal chances; empty: no scaling.
+        start_step: the first update to give examples for.
+        mean_rgb: what to pad images with, levels 0..255.
+        mirror: whether to mirror.
+        pipeline_index: which of the pipelines of a training this is.
+        num_pipelines: one for each process; pipeline p of n reads rows p*B/n to (p+1)*B/n of each micro-step.
+        replicas: devices that this pipeline feeds. Successive elements go to successive replicas.
+
+    Returns:
+        An infinite dataset of dicts, one for each replica and step; with b = B / (num_pipelines * replicas):
+        "image" float32 [b, I, crop_size, crop_size, 3] RGB 0..255,
+        "labels" int32 [b, I, crop_size, crop_size] class indices and 255,
+        "seeds" int32 [b, I, 2] one for each example, for what is random in the network.
+
+    Raises:
+        UserError: the data folder is not usable, the split is unknown, empty or without labels, or the batch does
+            not divide evenly among the replicas.
+        ValueError: a size, count or index out of range.
+    """
+    if min(batch_size, iter_size, crop_size, num_pipelines, replicas) < 1 or min(start_step, seed) < 0:
+        raise ValueError("sizes and counts must be >= 1, start_step and seed >= 0.")
+    if not 0 <= pipeline_index < num_pipelines:
+        raise ValueError(f"pipeline_index must be in 0..{num_pipelines - 1}, got {pipeline_index}.")
+    if batch_size % (num_pipelines * replicas):
+        raise UserError(
+            f"expected a batch size that divides by the {num_pipelines * replicas} replicas, got {batch_size}."
+            " Change train.batch_size."
+        )
+    manifest = tfrecord.read_manifest(data_dir)
+    count = _labelled_split(manifest, split).count
+    with tf.device("CPU:0"):  # what tf.data captures from a GPU it would copy back
+        read = _record_reader(manifest, split)
+        # Two words of 31 bits: stateless ops take int32, and so does the network.
+        key = tf.constant([seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF], tf.int32)
+        order_key, example_key = tf.unstack(tf.random.split(key, 2))
+
+    rows = batch_size // (num_pipelines * replicas)
+    per_element = rows * iter_size
+    first_row = pipeline_index * rows * replicas
+
+    def global_index(position: tf.Tensor) -> tf.Tensor:
+        """Turns the position in this pipeline's stream, int64 [], into g: elements hold rows, rows hold micro-steps."""
+        element, within = position // per_element, position % per_element
+        step, replica = element // replicas, element % replicas
+        row, micro_step = within // iter_size, within % iter_size
+        return (step * iter_size + micro_step) * batch_size + first_row + replica * rows + row
+
+    def load(position: tf.Tensor) -> dict[str, tf.Tensor]:
+        index = global_index(position)
+        epoch = tf.cast(index // count, tf.int32)
+        record = tfrecord.parse(read(shuffled_place(index % count, count, epoch, order_key)))
+        image, labels = tfrecord.decode_image(record["image"]), tfrecord.decode_labels(record["labels"])
+        # Splitting scrambles what folding in only appends, so that neighbours get unrelated seeds.
+        augment_key, network_key = tf.unstack(
+            tf.random.split(tf.random.fold_in(example_key, tf.cast(index, tf.int32)), 2)
+        )
+        image, labels = augment(image, labels, augment_key, crop_size, scales, mean_rgb, mirror)
+        return {"image": image, "labels": labels, "seeds": network_key}
+
+    options = tf.data.Options()
+    options.deterministic = True
+    # Each pipeline already reads its own rows only.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return (
+        tf.data.Dataset.counter(start=start_step * replicas * per_element)
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(iter_size, drop_remainder=True)
+        .batch(rows, drop_remainder=True)
+        .prefetch(2)
+        .with_options(options)
+    )
+
+
+def augment(
+    image: tf.Tensor,
+    labels: tf.Tensor,
+    seed: tf.Tensor,
+    crop_size: int,
+    scales: Sequence[float] = (),
+    mean_rgb: Sequence[float] = MEAN_RGB,
+    mirror: bool = True,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scales, pads, crops and mirrors an example at random (Sec. 4, in this order).
+
+    Args:
+        image: uint8 [H, W, 3].
+        labels: int32 [H, W].
+        seed: int32 [2]; the same seed gives the same result.
+        crop_size: height and width of the result in pixels.
+        scales: factors to choose from; empty: no scaling. Sizes are rounded to whole pixels.
+        mean_rgb: padding of the image, levels 0..255.
+        mirror: whether to mirror with probability 1/2.
+
+    Returns:
+        float32 [crop_size, crop_size, 3] in 0..255 and int32 [crop_size, crop_size].
+    """
+    scale_seed, crop_seed, mirror_seed = tf.unstack(tf.random.split(seed, 3))
+    labels = labels[:, :, tf.newaxis]  # [H, W, 1]
+    if scales:
+        chosen = tf.random.stateless_uniform([], scale_seed, 0, len(scales), tf.int32)
+        scale = tf.gather(tf.constant(scales, tf.float32), chosen)
+        image, labels = _resize(image, labels, scale)
+    image = tf.cast(image, tf.float32)
+    # Cropping before padding gives what padding before cropping gives, without the larger image: along an axis that
+    # needs padding the crop starts at 0, along the other nothing is padded.
+    size = tf.shape(labels)[:2]
+    taken = tf.minimum(size, crop_size)
+    random = tf.random.stateless_uniform([2], crop_seed, dtype=tf.float32)
+    places = size - taken + 1
+    start = tf.minimum(tf.cast(random * tf.cast(places, tf.float32), tf.int32), places - 1)
+    image = tf.slice(image, [start[0], start[1], 0], [taken[0], taken[1], 3])
+    labels = tf.slice(labels, [start[0], start[1], 0], [taken[0], taken[1], 1])
+    missing = [[0, crop_size - taken[0]], [0, crop_size - taken[1]], [0, 0]]
+    inside = tf.pad(tf.ones_like(labels, tf.bool), missing)
+    image = tf.where(inside, tf.pad(image, missing), tf.constant(mean_rgb, tf.float32))
+    labels = tf.pad(labels, missing, constant_values=IGNORE_LABEL)
+    if mirror:
+        turn = tf.random.stateless_uniform([], mirror_seed) < 0.5
+        image = tf.cond(turn, lambda: tf.reverse(image, [1]), lambda: image)
+        labels = tf.cond(turn, lambda: tf.reverse(labels, [1]), lambda: labels)
+    return (
+        tf.ensure_shape(image, [crop_size, crop_size, 3]),
+        tf.ensure_shape(labels[:, :, 0], [crop_size, crop_size]),
+    )
+
+
+def shuffled_place(index: tf.Tensor, count: int, epoch: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Looks up one entry of an epoch's random order, without the rest of it.
+
+    Args:
+        index: integer [] or [n], 0..count-1: how many examples of the epoch come before.
+        count: the number of examples.
+        epoch: int32 [].
+        seed: int32 [2].
+
+    Returns:
+        Like index, 0..count-1: places in the stored order. Each epoch is a permutation.
+    """
+    # index_shuffle uses 16 bits of its seed (8 of one from fold_in), hence scrambled seeds, and two of them.
+    for key in tf.unstack(tf.random.split(tf.random.fold_in(seed, epoch), 2)):
+        index = tf.random.experimental.index_shuffle(index, key, count - 1)
+    return index
+
+
+def evaluation_examples(data_dir: str | os.PathLike[str], split: str) -> tf.data.Dataset:
+    """Reads a split once, in stored order and at the stored sizes; nothing is dropped.
+
+    Args:
+        data_dir: folder written by `datasets.convert`.
+        split: its name.
+
+    Returns:
+        A dataset of (image_id string [], image uint8 [H, W, 3] RGB, labels int32 [H, W]). It decodes a few examples
+        ahead and holds no more than these.
+
+    Raises:
+        UserError: the data folder is not usable, or the split is unknown, empty or without labels.
+    """
+    manifest = tfrecord.read_manifest(data_dir)
+    count = _labelled_split(manifest, split).count
+
+    def load(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        record = tfrecord.parse(serialized)
+        return record["image_id"], tfrecord.decode_image(record["image"]), tfrecord.decode_labels(record["labels"])
+
+    return (
+        tf.data.TFRecordDataset(manifest.shard_paths(split))
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .apply(tf.data.experimental.assert_cardinality(count))
+        .prefetch(2)
+    )
+
+
+def _labelled_split(manifest: tfrecord.Manifest, name: str) -> tfrecord.SplitManifest:
+    split = manifest.split(name)
+    if not split.has_labels:
+        raise UserError(
+            f"{manifest.data_dir}: expected a split with labels, {name!r} has none. Use python predict.py for images"
+            " without labels."
+        )
+    return split
+
+
+def _record_reader(manifest: tfrecord.Manifest, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function from a record's place in stored order, int64 [], to the record, string []."""
+    files = manifest.split(split).files
+    paths = tf.constant(manifest.shard_paths(split))
+    shard_of = tf.constant(np.repeat(np.arange(len(files)), [file.count for file in files]), tf.int64)
+    offsets = np.concatenate([np.cumsum((0, *file.record_bytes[:-1])) for file in files])
+    lengths = np.concatenate([file.record_bytes for file in files])
+    offset_of, length_of = tf.constant(offsets, tf.int64), tf.constant(lengths, tf.int64)
+
+    def read(place: tf.Tensor) -> tf.Tensor:
+        # TFRecordDataset itself cannot start in the middle of a file; the op below it can. It checks the checksums.
+        variant = tf.raw_ops.TFRecordDatasetV2(
+            filenames=[tf.gather(paths, shard_of[place])],
+            compression_type="",
+            buffer_size=length_of[place],
+            byte_offsets=[offset_of[place]],
+        )
+        records = tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))
+        return records.take(1).get_single_element()
+
+    return read
+
+
+def _resize(image: tf.Tensor, labels: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Scales uint8 [H, W, 3] to float32 and int32 [H, W, 1] to int32, corners aligned, on one grid."""
+    size = tf.cast(tf.shape(labels)[:2], tf.float32)
+    new_size = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
+    # tf.image.resize has no aligned corners, and tf.compat.v1.image logs a deprecation.
+    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=new_size, align_corners=True)[0]
+    labels = tf.raw_ops.ResizeNearestNeighbor(images=labels[tf.newaxis], size=new_size, align_corners=True)[0]
+    return image, labels

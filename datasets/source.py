@@ -1,0 +1,58 @@
+"""What the modules of `DATASETS` are given, and what they give back.
+
+Each module of `DATASETS` provides the same four functions, so that the converter knows none of them:
+
+    info(source) -> DatasetInfo                   the classes
+    splits(source) -> list[str]                   the splits that the files allow, in the order to write them
+    ids(source, split) -> list[str]               the images of one split, in the order to store them
+    example(source, split, image_id) -> Example   one image with its labels, read and validated
+
+Each raises UserError for what the user can mend, and reads no more than its answer needs: listing ids
+decodes nothing. None of them needs TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplab_tf.dataset_info import IGNORE_LABEL
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The flags that say where raw files are and how to read them.
+
+    Attributes:
+        root: the data set's folder; "" where the data set needs none or other places are named.
+        image_dir: folder of images, instead of ROOT/images.
+        mask_dir: folder of masks, instead of ROOT/masks.
+        classes: class names, index 0 first, instead of ROOT/classes.txt.
+        ignore_label: the mask value, 0..65535, of pixels that are not to count; stored as 255.
+        val_fraction: share of the images, in (0, 1), that becomes val where no split files exist.
+        split_names: the splits asked for; empty for all there are.
+    """
+
+    root: str = ""
+    image_dir: str = ""
+    mask_dir: str = ""
+    classes: tuple[str, ...] = ()
+    ignore_label: int = IGNORE_LABEL
+    val_fraction: float = 0.1
+    split_names: tuple[str, ...] = ()
+
+
+class Example(NamedTuple):
+    """One image with its labels, on the way from raw files to a TFRecord.
+
+    Attributes:
+        image_id: unique in its split.
+        image: an encoded 8-bit RGB or grey JPEG or PNG.
+        labels: uint8 [H, W], class indices and 255 (ignore), of the image's size; None in a test split.
+    """
+
+    image_id: str
+    image: bytes
+    labels: np.ndarray | None

@@ -1,0 +1,83 @@
+"""DeepLabv2 for TensorFlow and Keras: atrous convolution, ASPP, multi-scale inputs and the dense CRF.
+
+The tensor contract, the same in every file:
+
+    images         float32 [B, H, W, 3], RGB, 0..255; the network subtracts the mean itself
+    labels         int32   [B, H, W], class indices; 255 is ignored
+    score map      float32 [B, h, w, K], logits at 1/8 of the input: h = (H - 1)/8 + 1
+    probabilities  float32 [H, W, K], softmax at the size of the image, 0..1
+    CRF image      uint8   [H, W, 3], RGB as stored
+
+Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*W, r rate.
+
+    paper                              file
+    Sec. 3.1  atrous convolution       atrous.py
+    Sec. 3.1  VGG-16 and ResNet        vgg.py, resnet.py, pooling.py, normalization.py
+    Sec. 3.2  ASPP, LargeFOV           aspp.py
+    Sec. 3.2  several scales, maximum  model.py, resize.py
+    Sec. 3.3  dense CRF                crf.py
+    Sec. 4    loss, solver, training   losses.py, optimizer.py, dropout.py, training.py, checkpoints.py
+    Sec. 4    evaluation               inference.py, metrics.py, evaluation.py
+    Tables    the networks by name     config.py (EXPERIMENTS)
+
+The names below are loaded when they are first used, so `import deeplab_tf` does not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deeplab_tf.atrous import AtrousConv2D
+    from deeplab_tf.config import EXPERIMENTS
+    from deeplab_tf.crf import CrfParams, dense_crf
+    from deeplab_tf.errors import UserError
+    from deeplab_tf.inference import predict_probabilities
+    from deeplab_tf.model import build_model
+    from deeplab_tf.weights import load_weights
+    from deeplab_tf.workdir import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "EXPERIMENTS",
+    "AtrousConv2D",
+    "CrfParams",
+    "UserError",
+    "__version__",
+    "build_model",
+    "dense_crf",
+    "load",
+    "load_weights",
+    "predict_probabilities",
+]
+
+_MODULES = {
+    "AtrousConv2D": "atrous",
+    "CrfParams": "crf",
+    "EXPERIMENTS": "config",
+    "UserError": "errors",
+    "build_model": "model",
+    "dense_crf": "crf",
+    "load": "workdir",
+    "load_weights": "weights",
+    "predict_probabilities": "inference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the module of a public name (PEP 562).
+
+    Raises:
+        AttributeError: no such name.
+    """
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,223 @@
+"""Atrous convolution by deinterlacing (Sec. 3.1).
+
+An atrous convolution of rate r touches, for each output, only inputs that are a multiple of r away. Splitting
+the feature map into its r*r shifted, subsampled maps (phases) therefore turns it into an ordinary convolution
+of a batch r*r times as large, for which every library has a fast routine; putting the phases back together
+gives the atrous answer exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+IMPLEMENTATIONS = ("deinterlace", "dilated")
+
+
+def deinterlace(x: tf.Tensor, rate: int) -> tf.Tensor:
+    """Splits a feature map into its rate**2 shifted, subsampled maps (Sec. 3.1).
+
+    Args:
+        x: [B, H, W, C], any dtype; H and W may be unknown at graph time.
+        rate: r >= 1, in feature-map cells, not input pixels.
+
+    Returns:
+        Same dtype, [r*r*B, ceil(H/r), ceil(W/r), C]; cells past the bottom and right edges are zero. Map
+        (i, j) of image b, `x[b, i::r, j::r]`, is at batch index (i*r + j)*B + b.
+
+    Raises:
+        ValueError: rate < 1, or x is not of rank 4.
+    """
+    x = _feature_map(x, rate)
+    height, width = _spatial_shape(x)
+    return tf.space_to_batch(x, [rate, rate], [[0, -height % rate], [0, -width % rate]])
+
+
+def interlace(x: tf.Tensor, rate: int, height: int | tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
+    """Puts the maps that `deinterlace` made back together.
+
+    Args:
+        x: [r*r*B, h, w, C], with h*r >= height and w*r >= width.
+        rate: r >= 1.
+        height: H of the result, in cells; an int or a scalar int32 tensor.
+        width: W of the result.
+
+    Returns:
+        Same dtype, [B, H, W, C]. What lies past H and W is dropped.
+
+    Raises:
+        ValueError: rate < 1, or x is not of rank 4.
+    """
+    x = _feature_map(x, rate)
+    phase_height, phase_width = _spatial_shape(x)
+    crops = [[0, phase_height * rate - height], [0, phase_width * rate - width]]
+    return tf.batch_to_space(x, [rate, rate], crops)
+
+
+def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: str = "deinterlace") -> tf.Tensor:
+    """Convolves with a kernel whose taps are `rate` cells apart: Eq. 1 in two dimensions, stride 1.
+
+    The map is padded with (k - 1) * rate zeros in each dimension, the smaller half before it, so that the
+    result has its size. This is also what TensorFlow's dilated convolution calls SAME.
+
+    Args:
+        x: float [B, H, W, C]; H and W may be unknown at graph time.
+        kernel: [kh, kw, C, F], dtype of x, any size, odd or even.
+        rate: r >= 1, in feature-map cells.
+        implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution.
+
+    Returns:
+        Same dtype as x, [B, H, W, F].
+
+    Raises:
+        ValueError: rate < 1, x is not of rank 4, or an unknown implementation.
+    """
+    x = _feature_map(x, rate)
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
+    if rate == 1 or implementation == "dilated":
+        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
+    if _phases_are_small(x, kernel, rate):
+        return _sum_of_taps(x, kernel, rate)
+    height, width = _spatial_shape(x)
+    kernel_height, kernel_width = kernel.shape[0], kernel.shape[1]
+    if kernel_height % 2 and kernel_width % 2:
+        # Half of (k - 1) * r is a whole number of phase cells, so each phase can be padded by itself.
+        phases = tf.nn.conv2d(deinterlace(x, rate), kernel, strides=1, padding="SAME")
+        return interlace(phases, rate, height, width)
+    # The taps of an even kernel fall between the phases of its centre: pad the whole map first.
+    paddings, crops = [], []
+    for size, kernel_size in ((height, kernel_height), (width, kernel_width)):
+        total = (kernel_size - 1) * rate
+        to_multiple = -(size + total) % rate
+        paddings.append([total // 2, total - total // 2 + to_multiple])
+        crops.append([0, to_multiple])
+    phases = tf.nn.conv2d(tf.space_to_batch(x, [rate, rate], paddings), kernel, strides=1, padding="VALID")
+    return tf.batch_to_space(phases, [rate, rate], crops)
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class AtrousConv2D(keras.layers.Conv2D):
+    """Atrous convolution, stride 1, output of the input's size (Sec. 3.1).
+
+    Input float [B, H, W, C], output [B, H, W, filters], any H and W. The effective kernel size is
+    k + (k - 1)(rate - 1), at the cost and with the parameters of a k x k kernel. Everything that
+    `keras.layers.Conv2D` takes (use_bias, activation, initializers, regularizers, dtype, ...) is taken here;
+    padding and strides are fixed.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: k, or (kh, kw); odd or even.
+        rate: r >= 1, in feature-map cells.
+        implementation: "deinterlace" or "dilated"; the same numbers up to rounding.
+        **kwargs: as for `keras.layers.Conv2D`.
+
+    Raises:
+        ValueError: rate < 1, an unknown implementation, or an argument that this layer fixes.
+    """
+
+    _FIXED = ("strides", "padding", "data_format", "dilation_rate", "groups")
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        rate: int = 1,
+        implementation: str = "deinterlace",
+        **kwargs: Any,
+    ) -> None:
+        fixed = [name for name in self._FIXED if name in kwargs]
+        if fixed:
+            raise ValueError(f"AtrousConv2D has stride 1 and padding 'same'; it takes no {', '.join(fixed)}.")
+        if rate < 1:
+            raise ValueError(f"rate must be >= 1, got {rate}. Rate 1 is ordinary convolution.")
+        if implementation not in IMPLEMENTATIONS:
+            raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
+        super().__init__(
+            filters, kernel_size, padding="same", data_format="channels_last", dilation_rate=rate, **kwargs
+        )
+        self.rate = rate
+        self.implementation = implementation
+
+    @property
+    def effective_kernel_size(self) -> tuple[int, int]:
+        """k + (k - 1)(r - 1) in each dimension, in cells (Sec. 3.1)."""
+        height, width = (k + (k - 1) * (self.rate - 1) for k in self.kernel_size)
+        return height, width
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
+        """Replaces the convolution of `keras.layers.Conv2D`; bias and activation stay there."""
+        inputs = tf.convert_to_tensor(inputs)
+        kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
+        return atrous_conv2d(inputs, kernel, self.rate, self.implementation)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        for name in self._FIXED:
+            config.pop(name)
+        config.update(rate=self.rate, implementation=self.implementation)
+        return config
+
+
+def _phases_are_small(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> bool:
+    """Says whether most taps see little but padding; False where the size is unknown at graph time."""
+    sizes = x.shape[1:3].as_list()
+    if None in sizes:
+        return False
+    return all(-(-size // rate) <= 2 * (k - 1) for size, k in zip(sizes, kernel.shape[:2], strict=True))
+
+
+def _sum_of_taps(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Eq. 1 as it stands: adds one 1x1 convolution per tap, over the part of the map that the tap sees.
+
+    Where the phases are small, most products of the deinterlaced convolution are with zeros past the edge: at
+    rate 24 a 41x41 map has phases of 2x2 cells, and a corner tap sees 17x17 of its 41x41 positions. These are the
+    same sums without the zeros.
+    """
+    height, width = x.shape[1], x.shape[2]
+    rows, columns = (_tap_offsets(k, rate) for k in kernel.shape[:2])
+    taps = [(i, j, dy, dx) for i, dy in enumerate(rows) for j, dx in enumerate(columns)]
+    taps = [tap for tap in taps if abs(tap[2]) < height and abs(tap[3]) < width]
+    channels, filters = kernel.shape[2], kernel.shape[3]
+    if not taps:  # an even kernel has no centre: on a tiny map it sees nothing
+        return tf.zeros([tf.shape(x)[0], height, width, filters], x.dtype)
+    # With few outputs it is cheaper to apply all taps to the whole map at once and to move the results.
+    project_first = 4 * filters <= channels
+    if project_first:
+        stacked = tf.concat([kernel[i : i + 1, j : j + 1] for i, j, _, _ in taps], axis=-1)  # [1, 1, C, taps*F]
+        responses = tf.split(tf.nn.conv2d(x, stacked, strides=1, padding="VALID"), len(taps), axis=-1)
+    parts = []
+    for number, (i, j, dy, dx) in enumerate(taps):
+        seen = (slice(None), slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
+        if project_first:
+            part = responses[number][seen]
+        else:
+            part = tf.nn.conv2d(x[seen], kernel[i : i + 1, j : j + 1], strides=1, padding="VALID")
+        paddings = [[0, 0], [max(-dy, 0), max(dy, 0)], [max(-dx, 0), max(dx, 0)], [0, 0]]
+        parts.append(tf.pad(part, paddings))  # [B, H, W, F]
+    return tf.add_n(parts)
+
+
+def _tap_offsets(kernel_size: int, rate: int) -> list[int]:
+    """Where the taps lie relative to the output cell; of an odd total of padding the smaller half comes first."""
+    before = (kernel_size - 1) * rate // 2
+    return [tap * rate - before for tap in range(kernel_size)]
+
+
+def _feature_map(x: tf.Tensor, rate: int) -> tf.Tensor:
+    x = tf.convert_to_tensor(x)
+    if rate < 1:
+        raise ValueError(f"rate must be >= 1, got {rate}. Rate 1 is ordinary convolution.")
+    if x.shape.rank != 4:
+        raise ValueError(f"expected a feature map [B, H, W, C], got shape {x.shape}.")
+    return x
+
+
+def _spatial_shape(x: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
+    """H and W: numbers where they are known at graph time, scalar tensors where not."""
+    dynamic = tf.shape(x)
+    height, width = (dynamic[i] if x.shape[i] is None else x.shape[i] for i in (1, 2))
+    return height, width

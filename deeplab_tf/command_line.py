@@ -1,0 +1,95 @@
+"""How every command starts and ends: flags, one-line errors and exit statuses.
+
+Commands import TensorFlow inside their `main`, so that --help and a mistyped flag answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from deeplab_tf.errors import UserError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses like absl, but exits 0 on --help and 2, with one line, on a bad flag."""
+    program = os.path.basename(argv[0])
+    if any(argument in _HELP for argument in argv[1:]):
+        _print_help()
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(list(argv))
+    except flags.Error as error:
+        _exit_with_line(f"{str(error).rstrip('.')}. Try: {program} --help")
+    if len(rest) > 1:
+        _exit_with_line(f"every argument is a --flag=value; got {' '.join(rest[1:])!r}. Try: {program} --help")
+    return rest
+
+
+def _print_help() -> None:
+    """Prints the command's docstring and its own flags, in the order of their definition."""
+    print((sys.modules["__main__"].__doc__ or "").strip() + "\n\nFlags:")
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        default = flag.default_as_str.strip("'\"") if flag.default not in (None, "", [], False) else ""
+        print(f"  --{flag.name}" + (f" (default {default})" if default else ""))
+        print(textwrap.fill(flag.help, width=100, initial_indent=" " * 6, subsequent_indent=" " * 6))
+
+
+def _exit_with_line(message: str) -> NoReturn:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without its start-up messages: the one line a user must read is not to be the last of ten.
+
+    TF_CPP_MIN_LOG_LEVEL alone does not do it: the first messages come before TensorFlow reads it. If the
+    import fails, what it said is shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
+
+            logging.set_verbosity(logging.WARNING)
+        except BaseException:
+            said.seek(0)
+            os.write(stderr, said.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
+
+    Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
+    Ctrl-C. An unexpected exception keeps its traceback (status 1).
+    """
+
+    def guarded(_: list[str]) -> None:
+        try:
+            _import_tensorflow_quietly()
+            main()
+        except UserError as error:
+            _exit_with_line(str(error))
+        except KeyboardInterrupt:
+            print("interrupted.", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+    app.run(guarded, flags_parser=_parse_flags)

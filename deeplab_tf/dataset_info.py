@@ -1,0 +1,76 @@
+"""What a network has to know about a data set: its classes, their colours and the ignore label."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+IGNORE_LABEL = 255
+
+
+def pascal_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
+    """Returns the first colours of the PASCAL VOC colour map.
+
+    The bits of the index are dealt to red, green and blue in turn, most significant bit of the colour first.
+
+    Args:
+        num_colours: how many colours, 1 to 256.
+
+    Returns:
+        One (red, green, blue) in 0..255 per index; index 0 is black.
+    """
+    palette = []
+    for index in range(num_colours):
+        colour = [0, 0, 0]
+        for bit in range(8):
+            for channel in range(3):
+                colour[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+        palette.append((colour[0], colour[1], colour[2]))
+    return tuple(palette)
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """The classes of a data set. It travels in the manifest and in a workdir's config.
+
+    Attributes:
+        name: registry name, such as "voc12".
+        class_names: one name per class; the index is the label.
+        palette: (red, green, blue) in 0..255 per class, for masks, overlays and legends.
+        ignore_label: the label of pixels that count neither in the loss nor in the metrics.
+        train_split: the split that training takes by default.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_label: int = IGNORE_LABEL
+    train_split: str = "train"
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.class_names) <= 255:
+            raise ValueError(f"a data set needs 1 to 255 classes, got {len(self.class_names)}.")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"class names must differ, got {list(self.class_names)}.")
+        if len(self.palette) != len(self.class_names):
+            raise ValueError(f"one colour per class: got {len(self.palette)} for {len(self.class_names)} classes.")
+
+    @property
+    def num_classes(self) -> int:
+        """K, the number of classes, background included."""
+        return len(self.class_names)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain lists and strings, as json.dump takes them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> DatasetInfo:
+        """Rebuilds what `to_json` gave, also after a trip through a file."""
+        return cls(
+            name=fields["name"],
+            class_names=tuple(fields["class_names"]),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in fields["palette"]),
+            ignore_label=int(fields["ignore_label"]),
+            train_split=fields["train_split"],
+        )

@@ -1,0 +1,49 @@
+"""Dropout whose masks are a function of a seed per example, not of a generator's state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+class SeededDropout(keras.layers.Layer):
+    """Drops units by a seed that comes with each example.
+
+    The same example with the same seed loses the same units on any replica, in any batch and after any
+    restart, so nothing random has to be saved. Without seeds the layer does nothing.
+
+    Args:
+        rate: probability of dropping a unit, in [0, 1).
+        salt: told apart layers that see the same seeds.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(self, rate: float, salt: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"the dropout rate must be in [0, 1), got {rate}.")
+        self.rate = rate
+        self.salt = salt
+
+    def call(self, x: tf.Tensor, seeds: tf.Tensor | None = None) -> tf.Tensor:
+        """Drops units and scales what stays by 1 / (1 - rate).
+
+        Args:
+            x: float [B, h, w, C].
+            seeds: int32 [B, 2], or None for no dropout.
+
+        Returns:
+            Same shape and dtype.
+        """
+        if seeds is None or self.rate == 0:
+            return x
+        shape = tf.shape(x)[1:]
+
+        def kept(seed: tf.Tensor) -> tf.Tensor:
+            seed = tf.random.experimental.stateless_fold_in(seed, self.salt)
+            return tf.random.stateless_uniform(shape, seed) >= self.rate
+
+        mask = tf.map_fn(kept, seeds, fn_output_signature=tf.TensorSpec([None, None, None], tf.bool))
+        return tf.where(mask, x / (1 - self.rate), tf.zeros([], x.dtype))

@@ -1,0 +1,59 @@
+"""Writing files that are never half there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+from deeplab_tf.errors import UserError
+
+
+def write_atomically(path: str, write: Callable[[str], None]) -> None:
+    """Writes under a temporary name beside `path` and renames.
+
+    Args:
+        path: the file to be.
+        write: writes its content to the path it is given, which has the same ending.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".writing.{name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
+        ) from error
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes indented JSON with a final newline; NaN is refused."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, allow_nan=False)
+            file.write("\n")
+
+    write_atomically(path, write)
+
+
+def make_folder(path: str, flag: str) -> None:
+    """Makes a folder, with its parents, that the user named with a flag.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {flag}={path}: {error.strerror}.") from error
+    if not os.access(path, os.W_OK):
+        raise UserError(f"cannot write to the folder {flag}={path}: permission denied.")

@@ -1,0 +1,19 @@
+"""The input of the Caffe networks: BGR minus the mean of the ImageNet images, no scaling."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+MEAN_RGB = (122.675, 116.669, 104.008)
+
+
+def bgr_minus_mean(images: tf.Tensor) -> tf.Tensor:
+    """Normalises images for VGG-16 and ResNet.
+
+    Args:
+        images: float32 [B, H, W, 3], RGB in 0..255.
+
+    Returns:
+        float32 [B, H, W, 3], BGR in about -123..151.
+    """
+    return images[..., ::-1] - tf.constant(MEAN_RGB[::-1], tf.float32)

@@ -1,0 +1,152 @@
+"""The solver (Sec. 4): SGD as in Caffe, with per-layer multipliers; Adam for heads that start from scratch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Multipliers:
+    """A variable's factors of the learning rate and of the weight decay."""
+
+    lr: float
+    decay: float
+
+
+def layer_multipliers(layer: str, variable: str, classifier: float, hidden: float) -> Multipliers:
+    """Returns the released networks' multipliers.
+
+    Backbone 1 / 2 for kernel / bias, classifier 10 / 20, decay 1 / 0.
+
+    Args:
+        layer: name of the layer, such as "conv1_1".
+        variable: "kernel" or "bias".
+        classifier: of the classifier's kernel: 10.
+        hidden: of the kernels of fc6 and fc7: 1 where they come pretrained.
+
+    Raises:
+        ValueError: a trainable variable that no rule covers.
+    """
+    kind = layer.split("_")[0]
+    if kind in ("fc8", "fc1"):
+        lr = classifier
+    elif kind in ("fc6", "fc7"):
+        lr = hidden
+    elif kind.startswith(("conv", "res")):
+        lr = 1.0
+    else:
+        raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")
+    if variable == "kernel":
+        return Multipliers(lr, 1.0)
+    if variable == "bias":
+        return Multipliers(2 * lr, 0.0)
+    raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")
+
+
+class _PerVariable:
+    """Gives a Keras optimizer multipliers per variable. Mixed in before the optimizer's class."""
+
+    def __init__(self, rule: Callable[[str], Multipliers], weight_decay: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._rule = rule
+        self._decay = weight_decay
+        self._multipliers: list[Multipliers] = []
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Looks up every variable's multipliers; an uncovered one is an error here, not a silent default."""
+        self._multipliers = [self._rule(variable.path) for variable in variables]
+        super().build(variables)  # type: ignore[misc]
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class CaffeSGD(_PerVariable, keras.optimizers.SGD):
+    """v = momentum*v + lr*lr_mult*(g + decay*decay_mult*w); w -= v.
+
+    The decay is part of the gradient and the learning rate part of the velocity, as in Caffe.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
+        """Updates one variable; gradient float32, of the variable's shape."""
+        factors = self._multipliers[self._get_variable_index(variable)]
+        gradient = gradient + self._decay * factors.decay * variable
+        super().update_step(gradient, variable, learning_rate * factors.lr)
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class PerLayerAdam(_PerVariable, keras.optimizers.Adam):
+    """Adam with a learning rate of lr*lr_mult; the decay is decoupled: w -= lr*lr_mult*decay*decay_mult*w."""
+
+    def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
+        """Updates one variable; gradient float32, of the variable's shape."""
+        factors = self._multipliers[self._get_variable_index(variable)]
+        learning_rate = learning_rate * factors.lr
+        variable.assign_sub(learning_rate * self._decay * factors.decay * variable)
+        super().update_step(gradient, variable, learning_rate)
+
+
+def build_schedule(
+    policy: str, base_lr: float, iterations: int, power: float, step_size: int, gamma: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Builds the learning rate policy.
+
+    Args:
+        policy: "poly", base_lr * (1 - step/iterations)^power, or "step", base_lr * gamma^floor(step/step_size).
+        base_lr: at step 0.
+        iterations: updates of the whole run (poly).
+        power: 0.9 in the paper (poly).
+        step_size: updates between two drops (step).
+        gamma: factor of a drop (step).
+
+    Raises:
+        ValueError: another policy.
+    """
+    schedules = keras.optimizers.schedules
+    if policy == "poly":
+        return schedules.PolynomialDecay(base_lr, iterations, end_learning_rate=0.0, power=power)
+    if policy == "step":
+        return schedules.ExponentialDecay(base_lr, step_size, decay_rate=gamma, staircase=True)
+    raise ValueError(f"policy must be poly or step, got {policy!r}.")
+
+
+def build_optimizer(
+    name: str,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    momentum: float,
+    weight_decay: float,
+    classifier_lr_mult: float,
+    hidden_lr_mult: float,
+    loss_scaling: bool = False,
+) -> keras.optimizers.Optimizer:
+    """Builds the solver.
+
+    Args:
+        name: "sgd" or "adam".
+        schedule: of the learning rate.
+        momentum: of sgd.
+        weight_decay: of kernels.
+        classifier_lr_mult: 10 in the paper.
+        hidden_lr_mult: 1 in the paper, for pretrained fc6 and fc7.
+        loss_scaling: scale the loss dynamically, for float16. Gradients are unscaled before the decay is added.
+
+    Raises:
+        ValueError: another name.
+    """
+
+    def rule(path: str) -> Multipliers:
+        layer, variable = path.split("/")[-2:]
+        return layer_multipliers(layer, variable, classifier_lr_mult, hidden_lr_mult)
+
+    optimizer: keras.optimizers.Optimizer
+    if name == "sgd":
+        optimizer = CaffeSGD(rule, weight_decay, learning_rate=schedule, momentum=momentum)
+    elif name == "adam":
+        optimizer = PerLayerAdam(rule, weight_decay, learning_rate=schedule)
+    else:
+        raise ValueError(f"the optimizer must be sgd or adam, got {name!r}.")
+    return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer

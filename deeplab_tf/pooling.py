@@ -1,0 +1,42 @@
+"""Pooling with Caffe's geometry: 3x3 windows, padded by 1 on every side, output size rounded up.
+
+TensorFlow's SAME pads 0/1 at even sizes where Caffe pads 1/1 or 1/2, which shifts the result by a pixel; its
+average leaves the padding out of the divisor where Caffe counts it.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+WINDOW = 3
+
+
+def max_pool(x: tf.Tensor, stride: int) -> tf.Tensor:
+    """Takes the maximum over 3x3 windows, as Caffe does with pad 1.
+
+    Args:
+        x: float [B, H, W, C].
+        stride: 1 or 2.
+
+    Returns:
+        Same dtype, [B, H, W, C] for stride 1, [B, H//2 + 1, W//2 + 1, C] for stride 2. The padding never wins.
+    """
+    if stride == 1:
+        return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
+    # At even sizes the last window starts on the last cell but one and ends one past the padding.
+    shape = tf.shape(x)
+    paddings = [[0, 0], [1, 2 - shape[1] % 2], [1, 2 - shape[2] % 2], [0, 0]]
+    padded = tf.pad(x, paddings, constant_values=x.dtype.min)
+    return tf.nn.max_pool2d(padded, WINDOW, stride, padding="VALID")
+
+
+def average_pool(x: tf.Tensor) -> tf.Tensor:
+    """Averages over 3x3 windows with stride 1; zeros past the edge count in the divisor, as in Caffe.
+
+    Args:
+        x: float [B, H, W, C].
+
+    Returns:
+        Same dtype, [B, H, W, C].
+    """
+    return tf.nn.avg_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), WINDOW, 1, padding="VALID")

@@ -1,0 +1,86 @@
+"""Segments images with a trained DeepLabv2.
+
+  python predict.py --model=runs/large_fov --images=photos/ --out=answers/ --crf
+
+For photos/cat.jpg it writes answers/cat.png, a palette PNG whose values are the class indices, and
+answers/cat_overlay.jpg, the image with the classes drawn over it.
+"""
+
+from absl import flags
+
+from deeplab_tf import model_flags
+from deeplab_tf.command_line import run
+from deeplab_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("model", "", "The --workdir of train.py, or a SavedModel of export.py (OUT/saved_model/1).")
+model_flags.define(workdir=False)
+flags.DEFINE_string("images", "", "An image, or a folder of images.")
+flags.DEFINE_string("out", "", "Folder for the answers.")
+flags.DEFINE_bool("crf", False, "Refine with the dense CRF (needs requirements-crf.txt).")
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def list_images(path: str) -> dict[str, str]:
+    """Returns the images to segment by their stems, in alphabetical order."""
+    import os
+
+    if os.path.isfile(path):
+        return {os.path.splitext(os.path.basename(path))[0]: path}
+    if not os.path.isdir(path):
+        raise UserError(f"--images={path} does not exist; name an image or a folder of images.")
+    images: dict[str, str] = {}
+    for name in sorted(os.listdir(path)):
+        stem, suffix = os.path.splitext(name)
+        if suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if stem in images:
+            raise UserError(
+                f"{images[stem]} and {os.path.join(path, name)} would both be written to {stem}.png; rename one."
+            )
+        images[stem] = os.path.join(path, name)
+    if not images:
+        raise UserError(f"--images={path} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
+    return images
+
+
+def main() -> None:
+    """Wires flags, images and inference together."""
+    # Imported here, so that --help and a mistyped flag answer at once.
+    import functools
+    import os
+
+    import numpy as np
+    import tqdm
+
+    from datasets import dataset_info, raw_files, tfrecord
+    from deeplab_tf import files, saved_model, visualize
+    from deeplab_tf.config import override
+    from deeplab_tf.crf import dense_crf
+    from deeplab_tf.inference import predict_probabilities
+
+    if not FLAGS.images or not FLAGS.out:
+        raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
+    images = list_images(FLAGS.images)
+    if FLAGS.model and saved_model.is_saved_model(FLAGS.model):
+        predict, config = saved_model.load_saved_model(FLAGS.model)
+        config = override(config, FLAGS["set"].value)
+    else:
+        model, config = model_flags.load(FLAGS.model, dataset_info)
+        predict = functools.partial(predict_probabilities, model)
+    files.make_folder(FLAGS.out, "--out")
+    palette = config.dataset.palette
+    for stem, path in tqdm.tqdm(images.items(), unit="image", dynamic_ncols=True):
+        image = tfrecord.decode_image(raw_files.read_image(path)).numpy()
+        probabilities = predict(image)
+        if FLAGS.crf:
+            probabilities = dense_crf(image, probabilities, config.crf)
+        labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
+        visualize.save_palette_png(os.path.join(FLAGS.out, f"{stem}.png"), labels, palette)
+        visualize.save_image(os.path.join(FLAGS.out, f"{stem}_overlay.jpg"), visualize.overlay(image, labels, palette))
+    print(f"{len(images)} image(s) segmented into {FLAGS.out}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,263 @@
+"""The input pipeline: the same examples whatever the number of devices and restarts, images and labels together."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from datasets import pipeline, tfrecord
+from datasets.source import Example
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
+
+INFO = DatasetInfo("tiny", ("a", "b", "c"), pascal_palette(3))
+NUM_EXAMPLES = 7
+CROP = 16
+Element = dict[str, np.ndarray]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, format="PNG")
+    return data.getvalue()
+
+
+def coded_examples(count: int) -> Iterator[Example]:
+    """Red tells the example (10 * (index + 1)), green the label (100 * label), blue is noise."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        height, width = 18 + index, 30 - 2 * index
+        labels = rng.integers(0, 3, (height, width)).astype(np.uint8)
+        image = np.stack(
+            [np.full_like(labels, 10 * (index + 1)), 100 * labels, rng.integers(0, 256, labels.shape, np.uint8)],
+            axis=-1,
+        )
+        yield Example(f"id{index}", png(image), labels)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    tfrecord.write_shards(coded_examples(NUM_EXAMPLES), NUM_EXAMPLES, INFO, "train", folder, num_shards=3)
+    tfrecord.write_shards(coded_examples(2), 2, INFO, "pair", folder, num_shards=1)
+    unlabelled = [example._replace(labels=None) for example in coded_examples(2)]
+    tfrecord.write_shards(unlabelled, 2, INFO, "test", folder, num_shards=1)
+    return folder
+
+
+def elements(data_dir: Path, count: int, split: str = "train", **options: Any) -> list[Element]:
+    arguments: dict[str, Any] = {"batch_size": 1, "crop_size": CROP, "seed": 3, "scales": (0.5, 1.0, 1.5), **options}
+    dataset = pipeline.train_batches(data_dir, split, **arguments)
+    return list(itertools.islice(dataset.as_numpy_iterator(), count))
+
+
+def assert_same(first: list[Element], second: list[Element]) -> None:
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        for key in ("image", "labels", "seeds"):
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def order(data_dir: Path, count: int, **options: Any) -> list[int]:
+    """The stored indices of the first examples, by their red level."""
+    stream = elements(data_dir, count, scales=(), **options)
+    return [round(float(element["image"][0, 0, 0, 0, 0]) / 10) - 1 for element in stream]
+
+
+def test_elements_have_the_documented_shapes_and_types(data_dir: Path) -> None:
+    dataset = pipeline.train_batches(data_dir, "train", batch_size=6, iter_size=2, crop_size=CROP, seed=0, replicas=2)
+    assert dataset.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert dataset.element_spec == {
+        "image": tf.TensorSpec((3, 2, CROP, CROP, 3), tf.float32),
+        "labels": tf.TensorSpec((3, 2, CROP, CROP), tf.int32),
+        "seeds": tf.TensorSpec((3, 2, 2), tf.int32),
+    }
+    assert next(iter(dataset))["image"].shape == (3, 2, CROP, CROP, 3)
+
+
+def test_each_epoch_has_every_example_once_and_its_own_order(data_dir: Path) -> None:
+    stream = order(data_dir, 6 * NUM_EXAMPLES)
+    epochs = [tuple(stream[start : start + NUM_EXAMPLES]) for start in range(0, len(stream), NUM_EXAMPLES)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(NUM_EXAMPLES))
+    assert len(set(epochs)) == len(epochs)
+
+
+def test_orders_of_many_epochs_are_as_good_as_random() -> None:
+    # With its seed straight from fold_in, index_shuffle knows 256 orders only: chi2 / df would be about 12.
+    num_epochs, count = 2000, 100
+    order = tf.function(lambda epoch: pipeline.shuffled_place(tf.range(count), count, epoch, tf.constant([5, 7])))
+    epochs = np.stack([order(tf.constant(epoch)).numpy() for epoch in range(num_epochs)])
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(count), (num_epochs, 1)))
+    assert len(np.unique(epochs, axis=0)) == num_epochs
+    occurrences = np.stack([np.bincount(epochs[:, place], minlength=count) for place in range(count)])
+    chi2_by_df = ((occurrences - num_epochs / count) ** 2 / (num_epochs / count)).sum(axis=1) / (count - 1)
+    assert 0.9 < chi2_by_df.mean() < 1.1  # 1 +- 0.015 if uniform
+
+
+def test_the_order_hangs_on_the_seed_only(data_dir: Path) -> None:
+    first = elements(data_dir, 10)
+    tf.random.set_seed(1234)
+    tf.random.uniform([])
+    assert_same(elements(data_dir, 10), first)
+    assert order(data_dir, 14, seed=4) != order(data_dir, 14)
+    assert order(data_dir, 14, seed=3 + 2**31) != order(data_dir, 14)  # no bit of the seed is lost
+
+
+@pytest.mark.parametrize("start_step", [1, 3, 5])
+def test_a_resumed_stream_equals_the_uninterrupted_one(data_dir: Path, start_step: int) -> None:
+    # A step takes 6 of 7 examples, so epochs end inside steps.
+    options = {"batch_size": 3, "iter_size": 2}
+    whole = elements(data_dir, 7, **options)
+    assert_same(elements(data_dir, 7 - start_step, start_step=start_step, **options), whole[start_step:])
+
+
+def test_a_data_set_smaller_than_a_batch_is_repeated_and_resumes_too(data_dir: Path) -> None:
+    whole = elements(data_dir, 4, split="pair", batch_size=5)
+    assert_same(elements(data_dir, 2, split="pair", batch_size=5, start_step=2), whole[2:])
+
+
+def test_step_micro_step_and_row_follow_from_the_index_of_the_example(data_dir: Path) -> None:
+    batch_size, iter_size = 3, 2
+    one_by_one = elements(data_dir, 3 * batch_size * iter_size)
+    for step, element in enumerate(elements(data_dir, 3, batch_size=batch_size, iter_size=iter_size)):
+        for row, micro_step in itertools.product(range(batch_size), range(iter_size)):
+            index = step * batch_size * iter_size + micro_step * batch_size + row
+            for key, values in element.items():
+                np.testing.assert_array_equal(values[row, micro_step], one_by_one[index][key][0, 0])
+
+
+def test_pipelines_and_replicas_share_the_examples_of_one_device(data_dir: Path) -> None:
+    options = {"batch_size": 4, "iter_size": 2}
+    steps = 3
+    single = elements(data_dir, steps, **options)
+    replicated = elements(data_dir, 2 * steps, replicas=2, **options)
+    for first, second, whole in zip(replicated[::2], replicated[1::2], single, strict=True):
+        assert_same([{key: np.concatenate([first[key], second[key]]) for key in whole}], [whole])
+    for index in range(2):
+        part = elements(data_dir, steps, num_pipelines=2, pipeline_index=index, **options)
+        assert_same(part, replicated[index::2])
+    # Two processes with two devices each.
+    quarters = elements(data_dir, 2 * steps, num_pipelines=2, pipeline_index=1, replicas=2, **options)
+    for step in range(steps):
+        for replica in range(2):
+            row = 2 + replica
+            assert_same([quarters[2 * step + replica]], [{k: v[row : row + 1] for k, v in single[step].items()}])
+
+
+def test_every_example_gets_its_own_seeds(data_dir: Path) -> None:
+    seeds = np.concatenate([element["seeds"].reshape(-1, 2) for element in elements(data_dir, 50)])
+    assert len(np.unique(seeds[:, 0])) == len(np.unique(seeds[:, 1])) == 50
+
+
+def test_image_and_labels_stay_together_at_scale_one(data_dir: Path) -> None:
+    for element in elements(data_dir, 20, scales=(1.0,), crop_size=23):
+        green, labels = element["image"][0, 0, ..., 1], element["labels"][0, 0]
+        inside = labels != 255
+        np.testing.assert_array_equal(green[inside], 100 * labels[inside])
+        assert 0 < inside.sum() < inside.size  # every one of these images is narrower or lower than 23
+        assert (element["image"][0, 0][~inside] == np.float32(pipeline.MEAN_RGB)).all()
+
+
+def augment(image: np.ndarray, labels: np.ndarray, seed: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    results = pipeline.augment(tf.constant(image), tf.constant(labels, tf.int32), tf.constant([seed, 0]), **options)
+    return results[0].numpy(), results[1].numpy()
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.75, 1.25, 1.5])
+def test_image_and_labels_stay_together_when_scaled(scale: float) -> None:
+    labels = np.kron(np.random.default_rng(1).integers(0, 3, (3, 4)), np.ones((12, 12), int))
+    image = np.stack([labels * 100] * 3, axis=-1).astype(np.uint8)
+    compared = 0
+    for seed in range(6):
+        scaled, scaled_labels = augment(image, labels, seed, crop_size=24, scales=(scale,))
+        pure = np.isin(scaled, (0, 100, 200)).all(-1) & (scaled_labels != 255)  # away from the borders of blocks
+        np.testing.assert_array_equal(scaled[pure][:, 0], 100 * scaled_labels[pure])
+        compared += pure.sum()
+    assert compared > 1000
+
+
+def test_scaling_aligns_the_corners_of_image_and_labels() -> None:
+    rows, columns = np.mgrid[:9, :13]
+    image = np.stack([10 * rows, 10 * columns, 0 * rows], axis=-1).astype(np.uint8)
+    labels = 13 * rows + columns
+    scaled, scaled_labels = augment(image, labels, 0, crop_size=30, scales=(2.0,), mirror=False)
+    # 9 x 13 becomes 18 x 26; corners aligned, cell i lies at i * (9 - 1) / (18 - 1) of the old grid.
+    y, x = np.arange(18) * 8 / 17, np.arange(26) * 12 / 25
+    np.testing.assert_allclose(scaled[:18, :26, 0], np.repeat(10 * y[:, None], 26, 1), atol=1e-4)  # float32 weights
+    np.testing.assert_allclose(scaled[:18, :26, 1], np.repeat(10 * x[None], 18, 0), atol=1e-4)
+    np.testing.assert_array_equal(scaled_labels[:18, :26], 13 * np.round(y)[:, None] + np.round(x)[None])
+    assert (scaled_labels[18:] == 255).all()
+    assert (scaled_labels[:, 26:] == 255).all()
+
+
+def test_small_images_are_padded_at_the_bottom_and_right() -> None:
+    image = np.full((3, 20, 3), 7, np.uint8)
+    result, labels = augment(image, np.ones((3, 20)), 0, crop_size=8, mean_rgb=(1.5, 2.5, 3.5), mirror=False)
+    assert (result[:3] == 7).all()
+    assert (labels[:3] == 1).all()
+    assert (result[3:] == (1.5, 2.5, 3.5)).all()
+    assert (labels[3:] == 255).all()
+
+
+def test_crops_reach_every_place_and_half_are_mirrored() -> None:
+    rows, columns = np.mgrid[:6, :7]
+    image = np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)
+    crop = tf.function(lambda seed: pipeline.augment(image, rows, seed, crop_size=4)[0])
+    places = []
+    for seed in range(400):
+        result = crop(tf.constant([seed, seed])).numpy()
+        places.append((int(result[0, 0, 0]), int(result[..., 1].min()), bool(result[0, 0, 1] > result[0, 1, 1])))
+    counts = np.unique(np.array(places), axis=0, return_counts=True)[1]
+    assert len(counts) == 3 * 4 * 2  # rows, columns, directions; about 17 of each are expected
+    assert counts.min() > 4
+    assert 160 < sum(mirrored for _, _, mirrored in places) < 240  # 200 +- 4 standard deviations
+
+
+def test_without_mirroring_the_left_stays_left(data_dir: Path) -> None:
+    rows, columns = np.mgrid[:6, :6]
+    image = np.stack([columns] * 3, axis=-1).astype(np.uint8)
+    for seed in range(10):
+        result, _ = augment(image, rows, seed, crop_size=6, mirror=False)
+        np.testing.assert_array_equal(result, image)
+
+
+def test_evaluation_gives_every_example_in_stored_order_at_its_own_size(data_dir: Path) -> None:
+    dataset = pipeline.evaluation_examples(data_dir, "train")
+    assert dataset.cardinality() == NUM_EXAMPLES
+    for result, expected in zip(dataset.as_numpy_iterator(), coded_examples(NUM_EXAMPLES), strict=True):
+        assert result[0].decode() == expected.image_id
+        np.testing.assert_array_equal(result[1], np.asarray(Image.open(io.BytesIO(expected.image))))
+        np.testing.assert_array_equal(result[2], expected.labels)
+        assert (result[1].dtype, result[2].dtype) == (np.uint8, np.int32)
+
+
+def test_a_damaged_record_stops_training(tmp_path: Path) -> None:
+    tfrecord.write_shards(coded_examples(1), 1, INFO, "train", tmp_path, num_shards=1)
+    shard = tmp_path / "train-00000-of-00001.tfrecord"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(tf.errors.DataLossError):
+        elements(tmp_path, 1)
+
+
+def test_user_errors_name_what_to_change(data_dir: Path) -> None:
+    with pytest.raises(UserError, match=r"divides by the 2 replicas, got 3.*train\.batch_size"):
+        elements(data_dir, 1, batch_size=3, replicas=2)
+    with pytest.raises(UserError, match=r"'val'.*Existing: train, pair, test"):
+        elements(data_dir, 1, split="val")
+    with pytest.raises(UserError, match="'test' has none"):
+        elements(data_dir, 1, split="test")
+    with pytest.raises(UserError, match="'test' has none"):
+        pipeline.evaluation_examples(data_dir, "test")
+    with pytest.raises(ValueError, match="pipeline_index"):
+        elements(data_dir, 1, pipeline_index=1)

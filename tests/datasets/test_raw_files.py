@@ -1,0 +1,212 @@
+"""Raw images, masks and lists: what is kept, what is converted, what is refused and in which words."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import raw_files
+from deeplab_tf.errors import UserError
+
+RAMP = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
+COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1)
+
+
+def decoded(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "options"),
+    [
+        ("rgb.jpg", COLOURS, {}),
+        ("progressive.jpg", COLOURS, {"progressive": True}),
+        ("grey.jpg", RAMP, {}),
+        ("rgb.png", COLOURS, {}),
+        ("grey.png", RAMP, {}),
+    ],
+)
+def test_ordinary_images_keep_their_bytes(tmp_path: Path, name: str, pixels: np.ndarray, options: dict) -> None:
+    Image.fromarray(pixels).save(tmp_path / name, **options)
+    assert raw_files.read_image(tmp_path / name) == (tmp_path / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("mode", "extension"),
+    [("CMYK", "jpg"), *((mode, kind) for mode in ("RGBA", "P", "LA", "1") for kind in ("png", "tif"))],
+)
+def test_other_modes_become_rgb_png_without_alpha(tmp_path: Path, mode: str, extension: str) -> None:
+    path = tmp_path / f"image.{extension}"
+    image = Image.fromarray(COLOURS).convert(mode)
+    if mode in ("RGBA", "LA"):
+        image.putalpha(Image.fromarray(RAMP))
+    image.save(path)
+    with Image.open(path) as saved:
+        expected = np.asarray(saved.convert("RGB"))
+    result = decoded(raw_files.read_image(path))
+    assert (result.format, result.mode) == ("PNG", "RGB")
+    np.testing.assert_array_equal(np.asarray(result), expected)
+
+
+@pytest.mark.parametrize("extension", ["bmp", "webp", "tiff"])
+def test_other_formats_become_png(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"image.{extension}"
+    Image.fromarray(COLOURS).save(path, **({"lossless": True} if extension == "webp" else {}))
+    np.testing.assert_array_equal(np.asarray(decoded(raw_files.read_image(path))), COLOURS)
+
+
+def test_a_transparent_palette_keeps_its_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(COLOURS).quantize(16)
+    expected = np.asarray(image.convert("RGB"))
+    image.save(tmp_path / "palette.png", transparency=bytes(range(0, 160, 10)))
+    np.testing.assert_array_equal(np.asarray(decoded(raw_files.read_image(tmp_path / "palette.png"))), expected)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"deep.{extension}"
+    Image.fromarray(RAMP.astype(np.uint16) * 257).save(path)
+    result = np.asarray(decoded(raw_files.read_image(path)))
+    np.testing.assert_array_equal(result, np.stack([RAMP] * 3, axis=-1))
+
+
+def test_sixteen_bit_colour_is_stored_with_eight(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "deep.png"), COLOURS[:, :, ::-1].astype(np.uint16) * 257)
+    data = raw_files.read_image(tmp_path / "deep.png")
+    assert data[24] == 8  # bit depth in the PNG header
+    np.testing.assert_array_equal(np.asarray(decoded(data)), COLOURS)
+
+
+def test_a_png_without_its_end_is_stored_whole(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "open.png")
+    data = (tmp_path / "open.png").read_bytes()
+    (tmp_path / "open.png").write_bytes(data[:-12])  # TensorFlow would refuse it
+    assert raw_files.read_image(tmp_path / "open.png").endswith(data[-12:])
+
+
+def test_the_exif_orientation_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    Image.fromarray(np.zeros((8, 20, 3), np.uint8)).save(tmp_path / "turned.webp", exif=exif)
+    assert decoded(raw_files.read_image(tmp_path / "turned.webp")).size == (20, 8)
+
+
+def test_a_32_bit_image_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(UserError, match=r"float\.tif.*32 bits"):
+        raw_files.read_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("name", ["cut.jpg", "cut.png"])
+def test_a_truncated_image_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=rf"{name}: expected a whole image"):
+        raw_files.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "0 bytes"), (b"hello", "no known image format")])
+def test_an_empty_file_and_a_file_that_is_no_image_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=rf"a\.jpg.*{reason}"):
+        raw_files.read_image(tmp_path / "a.jpg")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.jpg.*no such file"):
+        raw_files.read_image(tmp_path / "gone.jpg")
+    with pytest.raises(UserError, match="expected a readable image file"):
+        raw_files.read_image(tmp_path)
+
+
+def save_mask(path: Path, mode: str) -> np.ndarray:
+    labels = (np.arange(64).reshape(8, 8) % 4).astype(np.uint8)
+    if mode == "P":
+        image = Image.frombytes("P", (8, 8), labels.tobytes())
+        image.putpalette([9, 9, 9, 200, 0, 0, 200, 0, 0, 0, 0, 1])  # two classes in one colour: indices must count
+    elif mode == "1":
+        labels = labels % 2
+        image = Image.fromarray(labels.astype(bool))
+    else:
+        image = Image.fromarray(labels.astype({"L": np.uint8, "I;16": np.uint16, "I": np.int32}[mode]))
+    image.save(path)
+    return labels
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "1", "I;16", "I"])
+def test_masks_of_any_integer_mode_give_indices(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("mask.tif" if mode == "I" else "mask.png")
+    labels = save_mask(path, mode)
+    result = raw_files.read_mask(path, num_classes=4)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, labels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_grey_mask_of_few_bits_gives_indices_and_not_stretched_levels(tmp_path: Path, bits: int) -> None:
+    # By hand: Pillow writes no such PNG.
+    labels = (np.arange(64).reshape(8, 8) % 2**bits).astype(np.uint8)
+    packed = np.packbits(np.unpackbits(labels[..., None], axis=-1)[..., 8 - bits :].reshape(8, -1), axis=-1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 8, 8, bits, 0, 0, 0, 0)
+    png = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "mask.png").write_bytes(b"\x89PNG\r\n\x1a\n" + png)
+    np.testing.assert_array_equal(raw_files.read_mask(tmp_path / "mask.png", num_classes=2**bits), labels)
+
+
+def test_the_ignore_value_becomes_255_and_255_stays(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 11, 255]], np.uint8)).save(tmp_path / "mask.png")
+    result = raw_files.read_mask(tmp_path / "mask.png", num_classes=11, ignore_label=11)
+    np.testing.assert_array_equal(result, [[0, 255, 255]])
+
+
+def test_values_out_of_range_are_refused_with_file_and_values(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 3, 7, 200, 255]], np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match=r"mask\.png: expected class indices 0\.\.2 .*got 3, 7, 200\."):
+        raw_files.read_mask(tmp_path / "mask.png", num_classes=3)
+
+
+def test_colour_masks_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    for mode in ("RGB", "RGBA"):
+        Image.fromarray(COLOURS).convert(mode).save(tmp_path / "mask.png")
+        with pytest.raises(UserError, match=r"mask\.png: expected a mask of class indices.*8-bit grey PNG"):
+            raw_files.read_mask(tmp_path / "mask.png", num_classes=3)
+
+
+def test_a_jpeg_mask_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "mask.png", format="JPEG")
+    with pytest.raises(UserError, match=r"mask\.png: expected a mask stored without loss"):
+        raw_files.read_mask(tmp_path / "mask.png", num_classes=256)
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS[:10]).save(tmp_path / "image.png")
+    Image.fromarray(RAMP[:9] * 0).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match=r"mask\.png: .*16x10 .*image\.png, got 16x9"):
+        raw_files.read_example("image", tmp_path / "image.png", tmp_path / "mask.png", num_classes=2)
+
+
+def test_a_list_may_have_a_byte_order_mark_blank_lines_and_windows_ends(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\r\n\r\nb \r\n")
+    assert raw_files.read_list(tmp_path / "list.txt", "") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"a\nb\na\n", "found twice: a"), (b"\n", "empty"), (b"\xff\xfe\x00", "UTF-8")]
+)
+def test_a_bad_list_is_refused_by_name(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(UserError, match=rf"list\.txt.*{reason}"):
+        raw_files.read_list(tmp_path / "list.txt", "")

@@ -1,0 +1,76 @@
+"""Trains a DeepLabv2, or resumes: the same command goes on where the last one stopped.
+
+  python train.py --experiment=vgg16_large_fov --data_dir=data/voc12 --workdir=runs/large_fov
+
+The data come from `python -m datasets.convert`. Progress is shown here and in TensorBoard; the trained
+network is WORKDIR/model.weights.h5, and eval.py, predict.py and export.py take the WORKDIR. Ctrl-C and
+SIGTERM save before they stop.
+"""
+
+from absl import flags
+
+from deeplab_tf.command_line import run
+from deeplab_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("experiment", "", "Network and solver, such as vgg16_large_fov or resnet101_aspp_msc.")
+flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
+flags.DEFINE_string("workdir", "", "Folder of this run: settings, checkpoints, TensorBoard events, weights.")
+flags.DEFINE_string("split", "", "Split to train on; by default trainaug where the data set has it, else train.")
+flags.DEFINE_string(
+    "init",
+    "",
+    "Where the weights start: hed (a VGG-16 trunk trained on ImageNet and BSDS, installed with the requirements), "
+    "none (random), a weights file, or the workdir of another run. By default hed for VGG-16, none for ResNet.",
+)
+flags.DEFINE_enum(
+    "strategy", "auto", ["auto", "one_device", "mirrored", "multi_worker"], "How devices are used (tf.distribute)."
+)
+flags.DEFINE_multi_string(
+    "set",
+    [],
+    "section.field=value, changing the experiment: model.*, train.*, optimizer.*, crf.*. May be repeated. "
+    "Example: --set=train.batch_size=4 --set=optimizer.base_lr=0.0005",
+)
+
+
+def main() -> None:
+    """Wires flags, data and training together."""
+    # Imported here, so that --help and a mistyped flag answer at once.
+    import dataclasses
+    import functools
+
+    from datasets import pipeline, tfrecord
+    from deeplab_tf import config as configs
+    from deeplab_tf import training
+
+    config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
+    if not FLAGS.data_dir or not FLAGS.workdir:
+        raise UserError("--data_dir and --workdir are needed: the folder of datasets.convert, and one for this run.")
+    manifest = tfrecord.read_manifest(FLAGS.data_dir)
+    split = FLAGS.split or manifest.info.train_split
+    config = dataclasses.replace(config, dataset=manifest.info)
+    settings = config.train
+    make_batches = functools.partial(
+        pipeline.train_batches,
+        FLAGS.data_dir,
+        split,
+        batch_size=settings.batch_size,
+        iter_size=settings.iter_size,
+        crop_size=settings.crop_size,
+        scales=settings.augment_scales,
+        seed=settings.seed,
+    )
+    print(f"{manifest.split(split).count} images of {manifest.info.name} {split} in {FLAGS.data_dir}")
+    training.train(
+        config,
+        FLAGS.workdir,
+        make_batches,
+        init=FLAGS.init or ("hed" if config.model.backbone == "vgg16" else "none"),
+        strategy_name=FLAGS.strategy,
+        run={"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy},
+    )
+
+
+if __name__ == "__main__":
+    run(main)
