@@ -1,7 +1,8 @@
-"""Exports a trained DeepLabv2 as a SavedModel that takes uint8 RGB images of any size.
+r"""Exports a trained DeepLabv2 as a SavedModel that takes uint8 RGB images of any size.
 
   python export.py --workdir=runs/large_fov --out=exported/large_fov
-  docker run -p 8501:8501 -v "$PWD/exported/large_fov/saved_model:/models/deeplab" -e MODEL_NAME=deeplab tensorflow/serving
+  docker run -p 8501:8501 -e MODEL_NAME=deeplab \
+    -v "$PWD/exported/large_fov/saved_model:/models/deeplab" tensorflow/serving
 
 Resizing to clean sizes, mean subtraction and upsampling are inside: the answers are those of eval.py.
 """

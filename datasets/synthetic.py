@@ -1,6 +1,6 @@
 """A generated data set for the demo and the tests: six kinds of things in front of five kinds of places.
 
-Nothing is downloaded. Images are 145 to 209 pixels a side and hold two to four objects of different classes that
+Nothing is downloaded. Images are 161 to 217 pixels a side and hold two or three objects of different classes that
 may overlap, cast soft shadows and run out of the picture. Every colour is shared by classes: shape and texture tell
 them apart. Labels are exact, with a border of the ignore label about two pixels wide, as in PASCAL VOC.
 
@@ -24,7 +24,7 @@ from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
 
 CLASS_NAMES = ("background", *OBJECTS)
 NUM_IMAGES = {"train": 240, "val": 40}
-MIN_SIDE, MAX_SIDE = 145, 209
+MIN_SIDE, MAX_SIDE = 161, 217
 
 # Objects are drawn this many times larger than they appear, for smooth edges and exact coverage.
 _SUPERSAMPLING = 3
@@ -91,7 +91,7 @@ def example(source: Source, split: str, image_id: str) -> Example:
         image_id: with `split`, the seed.
 
     Returns:
-        The id, a JPEG of 145..209 pixels a side and its labels, uint8 [H, W]: 0..6 or 255 (border).
+        The id, a JPEG of 161..217 pixels a side and its labels, uint8 [H, W]: 0..6 or 255 (border).
     """
     del source
     rng = np.random.default_rng(zlib.crc32(f"{split}/{image_id}".encode()))
@@ -99,7 +99,7 @@ def example(source: Source, split: str, image_id: str) -> Example:
     image = draw_scene(rng, height, width)  # [H, W, 3]
     labels = np.zeros((height, width), np.uint8)
     light = _light(rng)
-    count = int(rng.integers(2, 5))
+    count = int(rng.integers(2, 4))
     chosen = rng.permutation(len(OBJECTS))[:count]
     for index, place in zip(chosen, _placements(rng, height, width, count, chosen), strict=True):
         name = list(OBJECTS)[index]
@@ -135,7 +135,7 @@ def _turned(light: tuple[float, float, float], place: _Placement) -> tuple[float
 def _placements(rng: np.random.Generator, height: int, width: int, count: int, chosen: np.ndarray) -> list[_Placement]:
     """Spreads `count` objects: they may overlap, but none hides most of another one."""
     places: list[_Placement] = []
-    largest = {2: 114.0, 3: 106.0, 4: 96.0}[count]
+    largest = {2: 150.0, 3: 128.0}[count]
     for index in chosen:
         name = list(OBJECTS)[index]
         size = rng.uniform(0.66, 1.0) * largest * _RELATIVE_SIZE[name]

@@ -143,7 +143,7 @@ class AtrousConv2D(keras.layers.Conv2D):
 
     @property
     def effective_kernel_size(self) -> tuple[int, int]:
-        """k + (k - 1)(r - 1) in each dimension, in cells (Sec. 3.1)."""
+        """The span k + (k - 1)(r - 1) in each dimension, in cells (Sec. 3.1)."""
         height, width = (k + (k - 1) * (self.rate - 1) for k in self.kernel_size)
         return height, width
 

@@ -40,7 +40,7 @@ def _print_help() -> None:
     """Prints the command's docstring and its own flags, in the order of their definition."""
     print((sys.modules["__main__"].__doc__ or "").strip() + "\n\nFlags:")
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
-        default = flag.default_as_str.strip("'\"") if flag.default not in (None, "", [], False) else ""
+        default = (flag.default_as_str or "").strip("'\"") if flag.default not in (None, "", [], False) else ""
         print(f"  --{flag.name}" + (f" (default {default})" if default else ""))
         print(textwrap.fill(flag.help, width=100, initial_indent=" " * 6, subsequent_indent=" " * 6))
 

@@ -79,6 +79,7 @@ class TrainConfig:
         seed: of the order, the augmentation, the dropout and the fresh weights.
         precision: float32, bfloat16 or float16.
         dropout: rate after fc6 and fc7.
+        frozen_layers: groups of layers that keep their weights, such as conv1,conv2; saves time and memory.
         save_every: updates between two checkpoints.
         summary_every: updates between two TensorBoard entries.
         deterministic: repeat bit for bit on the same machine, at some cost in speed.
@@ -92,6 +93,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "float32"
     dropout: float = 0.5
+    frozen_layers: tuple[str, ...] = ()
     save_every: int = 500
     summary_every: int = 50
     deterministic: bool = False
@@ -121,7 +123,8 @@ class OptimizerConfig:
         momentum: of sgd.
         weight_decay: of kernels; biases have none.
         classifier_lr_mult: multiplies the learning rate of the classifier's kernel (its bias: twice that).
-        hidden_lr_mult: the same for fc6 and fc7: 1 where they come pretrained, 10 where they are fresh.
+        fresh_layers: groups of layers that start from scratch, such as conv5,fc6,fc7 with --init=hed.
+        fresh_lr_mult: the same factor for their kernels.
     """
 
     name: str = "sgd"
@@ -133,13 +136,14 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     classifier_lr_mult: float = 10.0
-    hidden_lr_mult: float = 1.0
+    fresh_layers: tuple[str, ...] = ()
+    fresh_lr_mult: float = 10.0
 
     def __post_init__(self) -> None:
         _require_one_of("optimizer.name", self.name, OPTIMIZERS)
         _require_one_of("optimizer.policy", self.policy, POLICIES)
         _require_at_least("optimizer.step_size", self.step_size, 1)
-        for name in ("base_lr", "power", "gamma", "momentum", "weight_decay", "classifier_lr_mult", "hidden_lr_mult"):
+        for name in ("base_lr", "power", "gamma", "momentum", "weight_decay", "classifier_lr_mult", "fresh_lr_mult"):
             _require_at_least(f"optimizer.{name}", getattr(self, name), 0)
 
 
@@ -151,8 +155,19 @@ class Config:
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    crf: CrfParams = CrfParams()
+    crf: CrfParams = dataclasses.field(default_factory=CrfParams)
     dataset: DatasetInfo | None = None
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The data set.
+
+        Raises:
+            ValueError: it is not known yet.
+        """
+        if self.dataset is None:
+            raise ValueError("the configuration names no data set; set it from the manifest.")
+        return self.dataset
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as json.dump takes them."""
@@ -217,7 +232,8 @@ def experiment_config(name: str | None) -> Config:
         raise UserError(f"--experiment is missing: choose one of {', '.join(EXPERIMENTS)}.")
     if name not in EXPERIMENTS:
         raise UserError(
-            f"there is no experiment {name!r}{_did_you_mean(name, EXPERIMENTS)}: choose one of {', '.join(EXPERIMENTS)}."
+            f"there is no experiment {name!r}{_did_you_mean(name, EXPERIMENTS)}: "
+            f"choose one of {', '.join(EXPERIMENTS)}."
         )
     return EXPERIMENTS[name]
 

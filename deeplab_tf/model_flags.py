@@ -63,17 +63,17 @@ def load(
                 "--weights needs --dataset=NAME too: whose classes does the file know? Example: --dataset=voc12"
             )
         config = dataclasses.replace(configs.experiment_config(values.experiment), dataset=info_of(values.dataset))
-    config = configs.override(config, values["set"].value)
+    config = configs.override(config, values["set"].value or [])
     if scales:
         config = configs.override(config, [f"model.scales={','.join(map(str, scales))}"])
     if workdir:
         return workdirs.load(workdir, config)
-    model = build_network(config.model, config.dataset.num_classes, config.train.precision)
+    model = build_network(config.model, config.info.num_classes, config.train.precision)
     report = weights.load_weights(model, values.weights)
     print(report)
     if report.missing:
         raise UserError(
-            f"{values.weights} does not hold all of {config.experiment} for the {config.dataset.num_classes} classes of "
+            f"{values.weights} does not hold all of {config.experiment} for the {config.info.num_classes} classes of "
             f"{values.dataset}: {len(report.missing)} tensors are missing, such as {report.missing[-1]}."
         )
     return model, config

@@ -18,26 +18,29 @@ class Multipliers:
     decay: float
 
 
-def layer_multipliers(layer: str, variable: str, classifier: float, hidden: float) -> Multipliers:
+def layer_multipliers(
+    layer: str, variable: str, classifier: float, fresh_layers: Sequence[str] = (), fresh: float = 1.0
+) -> Multipliers:
     """Returns the released networks' multipliers.
 
-    Backbone 1 / 2 for kernel / bias, classifier 10 / 20, decay 1 / 0.
+    Backbone, fc6 and fc7 1 / 2 for kernel / bias, classifier 10 / 20, decay 1 / 0.
 
     Args:
         layer: name of the layer, such as "conv1_1".
         variable: "kernel" or "bias".
         classifier: of the classifier's kernel: 10.
-        hidden: of the kernels of fc6 and fc7: 1 where they come pretrained.
+        fresh_layers: groups ("conv5", "fc6") that start from scratch.
+        fresh: of the kernels of those groups.
 
     Raises:
         ValueError: a trainable variable that no rule covers.
     """
-    kind = layer.split("_")[0]
-    if kind in ("fc8", "fc1"):
+    group = layer.split("_")[0]
+    if group in ("fc8", "fc1"):
         lr = classifier
-    elif kind in ("fc6", "fc7"):
-        lr = hidden
-    elif kind.startswith(("conv", "res")):
+    elif group in fresh_layers:
+        lr = fresh
+    elif group.startswith(("conv", "res", "fc6", "fc7")):
         lr = 1.0
     else:
         raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")
@@ -120,7 +123,8 @@ def build_optimizer(
     momentum: float,
     weight_decay: float,
     classifier_lr_mult: float,
-    hidden_lr_mult: float,
+    fresh_layers: Sequence[str] = (),
+    fresh_lr_mult: float = 1.0,
     loss_scaling: bool = False,
 ) -> keras.optimizers.Optimizer:
     """Builds the solver.
@@ -131,7 +135,8 @@ def build_optimizer(
         momentum: of sgd.
         weight_decay: of kernels.
         classifier_lr_mult: 10 in the paper.
-        hidden_lr_mult: 1 in the paper, for pretrained fc6 and fc7.
+        fresh_layers: groups of layers that start from scratch.
+        fresh_lr_mult: of those.
         loss_scaling: scale the loss dynamically, for float16. Gradients are unscaled before the decay is added.
 
     Raises:
@@ -140,7 +145,7 @@ def build_optimizer(
 
     def rule(path: str) -> Multipliers:
         layer, variable = path.split("/")[-2:]
-        return layer_multipliers(layer, variable, classifier_lr_mult, hidden_lr_mult)
+        return layer_multipliers(layer, variable, classifier_lr_mult, fresh_layers, fresh_lr_mult)
 
     optimizer: keras.optimizers.Optimizer
     if name == "sgd":

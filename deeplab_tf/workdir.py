@@ -109,7 +109,7 @@ def load(workdir: str, config: Config | None = None) -> tuple[DeepLab, Config]:
         )
     if config.dataset is None:
         raise UserError(f"{workdir}/{CONFIG_FILE} names no data set; it was not written by train.py.")
-    model = build_network(config.model, config.dataset.num_classes, config.train.precision)
+    model = build_network(config.model, config.info.num_classes, config.train.precision)
     report = weights.load_weights(model, path)
     if report.missing or report.skipped:
         raise UserError(f"{path} does not belong to this network: {report}")

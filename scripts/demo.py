@@ -16,17 +16,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
-# fc6, fc7 and fc8 start at random here, so Adam; crops and batch are small because a CPU is to do it.
+# conv5 and the head start at random here, so Adam; crops and batch are small because a CPU is to do it.
 SETTINGS = {
-    "train.iterations": 240,
+    "train.iterations": 340,
     "train.batch_size": 4,
     "train.crop_size": 129,
-    "train.dropout": 0.1,
-    "train.save_every": 120,
+    "train.dropout": 0,
+    "train.frozen_layers": "conv1,conv2",
+    "train.save_every": 170,
     "optimizer.name": "adam",
     "optimizer.policy": "poly",
     "optimizer.base_lr": 1e-4,
-    "optimizer.hidden_lr_mult": 5,
+    "optimizer.classifier_lr_mult": 5,
+    "optimizer.fresh_layers": "conv5,fc6,fc7",
+    "optimizer.fresh_lr_mult": 5,
     "crf.sigma_alpha": 49,
 }
 PICTURES = 6

@@ -46,9 +46,7 @@ def vgg16_parameters(branches, num_classes=21):
         parameters.append((f"fc6{suffix}", (1024, 512, 3, 3)))
         parameters.append((f"fc7{suffix}", (1024, 1024, 1, 1)))
         parameters.append((f"fc8_voc12{suffix}", (num_classes, 1024, 1, 1)))
-    return [
-        entry for name, shape in parameters for entry in ((f"{name}.weight", shape), (f"{name}.bias", shape[:1]))
-    ]
+    return [entry for name, shape in parameters for entry in ((f"{name}.weight", shape), (f"{name}.bias", shape[:1]))]
 
 
 def resnet_parameters(depth, num_classes=21):
@@ -57,7 +55,8 @@ def resnet_parameters(depth, num_classes=21):
 
     def unit(name, filters, channels, kernel_size):
         parameters.append((f"{name}.conv.weight", (filters, channels, kernel_size, kernel_size)))
-        parameters.extend((f"{name}.bn.{leaf}", (filters,)) for leaf in ("weight", "bias", "running_mean", "running_var"))
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            parameters.append((f"{name}.bn.{leaf}", (filters,)))
         parameters.append((f"{name}.bn.num_batches_tracked", ()))
 
     unit("base.layer1.conv1", 64, 3, 7)

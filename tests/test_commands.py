@@ -1,0 +1,180 @@
+"""The commands as a user types them: end to end on the generated data, resume, and one line for bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+SMALL = (
+    "--experiment=vgg16_large_fov",
+    "--init=none",
+    "--set=train.batch_size=2",
+    "--set=train.crop_size=65",
+    "--set=train.save_every=1",
+    "--set=train.deterministic=true",
+    "--set=optimizer.name=adam",
+    "--set=optimizer.base_lr=1e-5",
+)
+
+
+def command(*arguments, check=True):
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def one_line(done):
+    """The line of a user error: status 2, nothing else on stderr."""
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) == 1, (done.returncode, done.stderr)
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    ids = folder / "ids.txt"
+    ids.write_text("".join(f"{split}_{i:04d}\n" for split in ("train", "val") for i in range(4)))
+    command("-m", "datasets.convert", "--dataset=synthetic", f"--out={folder / 'records'}", f"--ids={ids}")
+    return folder / "records"
+
+
+@pytest.fixture(scope="module")
+def workdir(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "workdir"
+    command("train.py", *SMALL, f"--data_dir={data}", f"--workdir={folder}", "--set=train.iterations=2")
+    return folder
+
+
+def test_train_leaves_weights_settings_checkpoints_and_events(workdir):
+    assert (workdir / "model.weights.h5").is_file()
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["experiment"] == "vgg16_large_fov" and config["train"]["iterations"] == 2
+    assert config["dataset"]["class_names"][0] == "background" and config["run"]["init"] == "none"
+    assert sorted((workdir / "checkpoints").glob("step-2.*"))
+    assert list(workdir.glob("events.out.tfevents.*"))
+
+
+def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
+    command("eval.py", f"--workdir={workdir}", f"--data_dir={data}", f"--out={tmp_path / 'eval'}")
+    metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
+    assert metrics["num_images"] == 4 and metrics["crf"] is None
+    assert set(metrics) >= {"miou", "pixel_accuracy", "mean_accuracy", "per_class_iou", "seconds_per_image"}
+    assert (tmp_path / "eval" / "panel.png").is_file()
+
+    picture = tmp_path / "pictures" / "street.png"
+    picture.parent.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 101, 3), np.uint8)
+    Image.fromarray(pixels).save(picture)
+    command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'exported'}")
+    saved_model = tmp_path / "exported" / "saved_model" / "1"
+    answers = []
+    for model in (workdir, saved_model):
+        out = tmp_path / f"answers{len(answers)}"
+        command("predict.py", f"--model={model}", f"--images={picture.parent}", f"--out={out}")
+        with Image.open(out / "street.png") as mask:
+            assert mask.mode == "P"
+            answers.append(np.asarray(mask))
+        assert (out / "street_overlay.jpg").is_file()
+    assert answers[0].shape == (37, 101)
+    np.testing.assert_array_equal(*answers)
+    again = command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'exported'}", check=False)
+    assert "--overwrite" in one_line(again)
+
+
+def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp_path):
+    import h5py
+
+    flags = (*SMALL, f"--data_dir={data}", f"--workdir={tmp_path / 'stopped'}", "--set=train.iterations=2")
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("step 1/"):
+            process.send_signal(signal.SIGTERM)
+            break
+    said.append(process.stdout.read())
+    # The signal may come while the last step runs: then the run is over, and that is fine too.
+    assert process.wait() in (143, 0), "".join(said)
+    stopped = process.returncode == 143
+    resumed = command("train.py", *flags)
+    assert not stopped or re.search(r"resuming at step \d", resumed.stdout)
+
+    def weights(folder):
+        found = {}
+        with h5py.File(folder / "model.weights.h5") as file:
+            file.visititems(lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {}))
+        return found
+
+    straight, interrupted = weights(workdir), weights(tmp_path / "stopped")
+    assert straight.keys() == interrupted.keys() and len(straight) == 32
+    for name, values in straight.items():
+        np.testing.assert_array_equal(values, interrupted[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("train.py",), "--experiment is missing"),
+        (("train.py", "--experiment=vgg16_large_fow"), "did you mean vgg16_large_fov"),
+        (("train.py", "--experiment=vgg16_large_fov", "--set=train.iteration=3"), "did you mean iterations"),
+        (("train.py", "--experiment=vgg16_large_fov", "--set=train.iterations=many"), "whole number"),
+        (("train.py", "--experiment=vgg16_large_fov", "--data_dir=nowhere", "--workdir=w"), "manifest.json"),
+        (("train.py", "--no_such_flag=1"), "no_such_flag"),
+        (("eval.py", "--workdir=nowhere", "--data_dir=nowhere"), "manifest.json"),
+        (("predict.py", "--model=nowhere", "--images=nowhere", "--out=o"), "--images=nowhere does not exist"),
+        (("export.py", "--out=o", "--formats=onnx"), "--formats knows"),
+    ],
+)
+def test_a_bad_flag_gives_one_line_and_status_2(arguments, says):
+    assert says in one_line(command(*arguments, check=False))
+
+
+def test_a_workdir_of_another_experiment_is_refused(data, workdir):
+    flags = [flag for flag in SMALL if not flag.startswith("--experiment")]
+    done = command(
+        "train.py", "--experiment=vgg16_aspp_l", *flags, f"--data_dir={data}", f"--workdir={workdir}", check=False
+    )
+    assert "holds the experiment vgg16_large_fov, not vgg16_aspp_l" in done.stderr and done.returncode == 2
+
+
+def test_a_crop_that_does_not_fit_names_one_that_does(data, tmp_path):
+    done = command(
+        *("train.py", *SMALL, "--set=train.crop_size=60", f"--data_dir={data}", f"--workdir={tmp_path / 'w'}"),
+        check=False,
+    )
+    assert "try 65" in one_line(done)
+
+
+def test_an_empty_split_and_an_unwritable_workdir_are_refused(data, tmp_path):
+    done = command("train.py", *SMALL, f"--data_dir={data}", "--split=test", f"--workdir={tmp_path}", check=False)
+    assert "test" in one_line(done)
+    (tmp_path / "file").write_text("")
+    done = command("train.py", *SMALL, f"--data_dir={data}", f"--workdir={tmp_path / 'file' / 'w'}", check=False)
+    assert "cannot make the folder --workdir" in one_line(done)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
+    flags = (*SMALL, "--set=optimizer.name=sgd", "--set=optimizer.base_lr=1e30", "--set=train.save_every=9")
+    done = command(
+        *("train.py", *flags, f"--data_dir={data}", f"--workdir={tmp_path / 'w'}", "--set=train.iterations=4"),
+        check=False,
+    )
+    assert re.search("loss is (nan|inf)", one_line(done)) and not (tmp_path / "w" / "model.weights.h5").exists()
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py", "export.py"])
+def test_help_names_the_flags_and_exits_0(script):
+    done = command(script, "--help")
+    assert "--set" in done.stdout and not done.stderr
