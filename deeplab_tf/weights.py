@@ -226,7 +226,8 @@ _PYTORCH_UNITS = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "bran
 
 def _read_npz(model: keras.Model, path: str) -> Iterator[_Tensor]:
     layers = {name.split("/")[0] for name in _variables(model)}
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here: np.load leaves the file open where it is no zip archive.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         for name in arrays.files:
             if name.endswith(".num_batches_tracked"):
                 yield _Tensor(name, "", None, "a counter that frozen batch normalisation does not need")
@@ -251,7 +252,7 @@ def _from_released_name(name: str, layers: set[str]) -> str:
             return _convolution(f"res{block}_{_PYTORCH_UNITS[match[3]]}", match[4], leaf)
     if match := re.fullmatch(r"aspp\.c(\d)", path):
         return _biased(_branch("fc1", int(match[1]), layers), leaf)
-    if match := re.fullmatch(r"fc1_[a-z0-9]+(?:_c(\d))?", path):
+    if match := re.fullmatch(r"fc1_[a-z0-9]*[a-z][a-z0-9]*(?:_c(\d))?", path):
         return _biased(_branch("fc1", int(match[1] or 0), layers), leaf)
     if match := re.fullmatch(r"fc8_[a-z0-9]*[a-z][a-z0-9]*(?:_(\d))?", path):
         return _biased(_branch("fc8", int(match[1] or 1) - 1, layers), leaf)

@@ -18,12 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
 # conv5 and the head start at random here, so Adam; crops and batch are small because a CPU is to do it.
 SETTINGS = {
-    "train.iterations": 340,
+    "train.iterations": 310,
     "train.batch_size": 4,
     "train.crop_size": 129,
     "train.dropout": 0,
     "train.frozen_layers": "conv1,conv2",
-    "train.save_every": 170,
+    "train.save_every": 155,
     "optimizer.name": "adam",
     "optimizer.policy": "poly",
     "optimizer.base_lr": 1e-4,

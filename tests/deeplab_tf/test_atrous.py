@@ -203,7 +203,8 @@ def test_both_implementations_of_the_layer_agree_and_add_bias_and_activation():
 
 
 def test_the_layer_survives_its_config():
-    layer = AtrousConv2D(5, (3, 4), 6, "dilated", use_bias=False, activation="relu", name="fc6")
+    options = {"use_bias": False, "activation": "relu", "name": "fc6", "kernel_initializer": "ones"}
+    layer = AtrousConv2D(5, (3, 4), 6, "dilated", **options)
     config = layer.get_config()
     copy = AtrousConv2D.from_config(config)
     assert copy.get_config() == config

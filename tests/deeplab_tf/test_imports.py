@@ -1,0 +1,48 @@
+"""Data goes one way; so do imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info"}
+LEAVES = "atrous crf losses metrics normalization optimizer pooling resize visualize dropout".split()
+WITH_FLAGS = {"command_line.py", "model_flags.py", "convert.py", "train.py", "eval.py", "predict.py", "export.py"}
+
+
+def imported(path):
+    """Every module that a file imports, as a dotted name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def own(path, package):
+    modules = {f"{package}.{file.stem}" for file in (ROOT / package).glob("*.py")}
+    return imported(path) & modules
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_leaf_imports_nothing_of_ours(leaf):
+    assert own(ROOT / "deeplab_tf" / f"{leaf}.py", "deeplab_tf") <= ALLOWED_EVERYWHERE
+
+
+def test_the_model_never_imports_the_data_sets():
+    for path in (ROOT / "deeplab_tf").glob("*.py"):
+        assert not {name for name in imported(path) if name.split(".")[0] == "datasets"}, path
+
+
+def test_the_data_sets_take_little_of_the_model():
+    for path in (ROOT / "datasets").glob("*.py"):
+        assert own(path, "deeplab_tf") <= ALLOWED_EVERYWHERE | {"deeplab_tf.command_line"}, path
+
+
+def test_flags_are_read_in_command_line_files_only():
+    files = [*ROOT.glob("*.py"), *(ROOT / "deeplab_tf").glob("*.py"), *(ROOT / "datasets").glob("*.py")]
+    with_flags = {path.name for path in files if imported(path) & {"absl.flags", "absl.app"}}
+    assert with_flags == WITH_FLAGS

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.inference import build_inference, predict_probabilities
+from deeplab_tf.resize import resize_bilinear
+from tests.tiny import tiny_network
+
+MEAN = np.float32([122.675, 116.669, 104.008])
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_network()
+
+
+@pytest.fixture(scope="module")
+def multi_scale():
+    return tiny_network(scales=(1.0, 0.75, 0.5))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (9, 9), (37, 501), (64, 66)])
+def test_any_size_gives_probabilities_of_that_size(model, multi_scale, size):
+    for network in (model, multi_scale):
+        probabilities = predict_probabilities(network, picture(*size))
+        assert probabilities.shape == (*size, 3) and probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "padded"), [((25, 41), (25, 41)), ((20, 42), (25, 49)), ((1, 9), (9, 9))])
+def test_images_are_padded_with_the_mean_at_the_bottom_and_right_and_cropped_back(model, size, padded):
+    image = picture(*size)
+    canvas = np.broadcast_to(MEAN, (1, *padded, 3)).copy()
+    canvas[0, : size[0], : size[1]] = image
+    scores = resize_bilinear(model(tf.constant(canvas)), padded)
+    expected = tf.nn.softmax(scores)[0, : size[0], : size[1]]
+    np.testing.assert_allclose(predict_probabilities(model, image), expected, atol=1e-6)
+
+
+def test_flip_averages_with_the_mirrored_image(model):
+    image = picture(25, 41)
+    mirrored = predict_probabilities(model, image[:, ::-1])[:, ::-1]
+    expected = (predict_probabilities(model, image) + mirrored) / 2
+    np.testing.assert_allclose(predict_probabilities(model, image, flip=True), expected, atol=1e-6)
+    assert np.abs(mirrored - expected).max() > 1e-3
+
+
+def test_a_batch_is_answered_image_by_image(model):
+    images = np.stack([picture(20, 30, seed) for seed in range(2)])
+    together = build_inference(model)(images)
+    for image, probabilities in zip(images, together, strict=True):
+        np.testing.assert_allclose(predict_probabilities(model, image), probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_what_is_no_uint8_image_is_refused(model, image):
+    with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
+        predict_probabilities(model, image)

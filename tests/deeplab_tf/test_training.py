@@ -1,0 +1,135 @@
+"""The step of the solver, on a network small enough to check by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf import losses
+from deeplab_tf.errors import UserError
+from deeplab_tf.optimizer import build_optimizer, build_schedule
+from deeplab_tf.training import build_train_step, freeze
+from tests.tiny import tiny_network
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def batch(rows, iter_size, size=33, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, (rows, iter_size, size, size)).astype(np.int32)
+    labels[:, :, :9] = 255
+    labels[0, 0, :17] = 255  # micro-batches with different numbers of valid pixels
+    return {
+        "image": tf.constant(rng.uniform(0, 255, (rows, iter_size, size, size, 3)), tf.float32),
+        "labels": tf.constant(labels),
+        "seeds": tf.constant(rng.integers(0, 1 << 30, (rows, iter_size, 2)), tf.int32),
+    }
+
+
+def solver(name="sgd"):
+    schedule = build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1)
+    return build_optimizer(name, schedule, momentum=0.9, weight_decay=5e-4, classifier_lr_mult=10.0)
+
+
+def mean_loss(logits, labels, stride):
+    cells = losses.subsample_labels(labels, stride)
+    return losses.cross_entropy_sum(logits, cells, 255) / losses.count_valid(cells, 255)
+
+
+def test_the_loss_is_the_mean_over_valid_pixels_and_iter_size_averages_gradients():
+    model, twin = tiny_network(hidden_units=4), tiny_network(hidden_units=4)
+    data = batch(2, 3)
+    step, names = build_train_step(model, solver(), tf.distribute.get_strategy(), 255)
+    terms = step(data)
+    assert names == ["scale_1"]
+
+    values, gradients = [], []
+    for i in range(3):
+        with tf.GradientTape() as tape:
+            scores = twin(data["image"][:, i], dropout_seeds=data["seeds"][:, i])
+            loss = mean_loss(scores, data["labels"][:, i], 8)
+        values.append(float(loss))
+        gradients.append(tape.gradient(loss, twin.trainable_variables))
+    solver().apply([sum(g) / 3 for g in zip(*gradients, strict=True)], twin.trainable_variables)
+    np.testing.assert_allclose(terms, [np.mean(values)], rtol=1e-5)
+    for ours, expected in zip(model.trainable_variables, twin.trainable_variables, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_multi_scale_network_has_four_losses():
+    model, twin = tiny_network(scales=(1.0, 0.75, 0.5)), tiny_network(scales=(1.0, 0.75, 0.5))
+    data = batch(2, 1)
+    step, names = build_train_step(model, solver(), tf.distribute.get_strategy(), 255)
+    assert names == ["scale_1", "scale_0.75", "scale_0.5", "fused"]
+    images, labels = data["image"][:, 0], data["labels"][:, 0]
+    maps = twin.score_maps(images, data["seeds"][:, 0])
+    fused, resized = twin.fuse(maps, images)
+    expected = [
+        mean_loss(maps[0], labels, 8),
+        mean_loss(resized[1], labels, 8),
+        mean_loss(maps[2], labels, 16),
+        mean_loss(fused, labels, 8),
+    ]
+    np.testing.assert_allclose(step(data), expected, rtol=1e-5)
+
+
+def test_a_batch_of_ignored_pixels_has_loss_zero_and_changes_nothing_but_the_decay():
+    model = tiny_network()
+    data = batch(1, 1)
+    data["labels"] = tf.fill(data["labels"].shape, 255)
+    before = [np.array(v) for v in model.trainable_variables]
+    step, _ = build_train_step(model, solver(), tf.distribute.get_strategy(), 255)
+    np.testing.assert_array_equal(step(data), [0.0])
+    for v, old in zip(model.trainable_variables, before, strict=True):
+        np.testing.assert_allclose(v, old, rtol=1e-3, atol=1e-7)
+
+
+def test_frozen_groups_keep_their_weights():
+    model = tiny_network()
+    freeze(model, ["conv1"])
+    assert all("conv1" not in variable.path for variable in model.trainable_variables)
+    assert model.trainable_variables
+    with pytest.raises(UserError, match="conv9"):
+        freeze(model, ["conv9"])
+
+
+TWO_REPLICAS = """
+import numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from deeplab_tf.training import build_train_step
+from tests.deeplab_tf.test_training import batch, solver
+from tests.tiny import tiny_network
+
+def run(strategy):
+    with strategy.scope():
+        model = tiny_network(scales=(1.0, 0.5), hidden_units=4)
+        optimizer = solver()
+        optimizer.build(model.trainable_variables)
+    step, _ = build_train_step(model, optimizer, strategy, 255)
+    rows = 4 // strategy.num_replicas_in_sync
+    for number in range(5):
+        whole = batch(4, 2, seed=number)
+        def part(context):
+            at = context.replica_id_in_sync_group * rows
+            return {name: value[at : at + rows] for name, value in whole.items()}
+        terms = step({
+            name: strategy.experimental_distribute_values_from_function(
+                lambda context, name=name: part(context)[name]) for name in whole})
+    return terms, [np.array(v) for v in model.trainable_variables]
+
+one_terms, one = run(tf.distribute.OneDeviceStrategy("CPU:0"))
+two_terms, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+np.testing.assert_allclose(two_terms, one_terms, rtol=1e-4)
+for a, b in zip(one, two):
+    np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-6)
+"""
+
+
+def test_two_replicas_give_the_weights_of_one_device():
+    # Float additions come in another order; five steps keep the difference below the tolerance in the script.
+    done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
