@@ -284,8 +284,8 @@ def _stop_signals() -> Iterator[list[signal.Signals]]:
     try:
         yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
 
 
 def _build_solver(config: Config) -> keras.optimizers.Optimizer:

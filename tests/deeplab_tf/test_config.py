@@ -1,8 +1,9 @@
+import dataclasses
 import json
 
 import pytest
 
-from deeplab_tf.config import EXPERIMENTS, Config, experiment_config, override
+from deeplab_tf.config import EXPERIMENTS, Config, ModelConfig, TrainConfig, experiment_config, override
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 
@@ -14,8 +15,6 @@ def test_an_experiment_survives_json(name):
 
 
 def test_the_data_set_survives_json():
-    import dataclasses
-
     info = DatasetInfo("mine", ("a", "b"), ((0, 0, 0), (1, 2, 3)))
     config = dataclasses.replace(EXPERIMENTS["resnet101"], dataset=info)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))).info == info
@@ -72,3 +71,113 @@ def test_a_bad_set_is_explained(assignment, says):
 def test_no_or_an_unknown_experiment_lists_them(name):
     with pytest.raises(UserError, match="resnet101_aspp_msc"):
         experiment_config(name)
+
+
+@pytest.fixture
+def config():
+    return EXPERIMENTS["resnet101_aspp_msc"]
+
+
+def test_experiments_have_the_solvers_of_the_release():
+    msc = EXPERIMENTS["resnet101_aspp_msc"]
+    assert (msc.train.batch_size, msc.train.iter_size, msc.train.iterations) == (1, 10, 20000)
+    assert (msc.optimizer.base_lr, msc.optimizer.policy, msc.optimizer.power) == (2.5e-4, "poly", 0.9)
+    assert msc.train.augment_scales == (0.5, 0.75, 1.0, 1.25, 1.5) and msc.model.scales == (1.0, 0.75, 0.5)
+    assert msc.model.rates == (6, 12, 18, 24) and msc.model.hidden_units == 0
+    large_fov = EXPERIMENTS["vgg16_large_fov"]
+    assert (large_fov.train.batch_size, large_fov.train.iterations) == (30, 6000)
+    assert (large_fov.optimizer.policy, large_fov.optimizer.step_size, large_fov.optimizer.gamma) == ("step", 2000, 0.1)
+    assert large_fov.model.pool5a and not EXPERIMENTS["vgg16_aspp_l"].model.pool5a
+    for config in EXPERIMENTS.values():
+        assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 5e-4)
+        assert config.train.crop_size == 321
+
+
+def test_unknown_keys_beside_the_sections_are_left_alone(config):
+    assert Config.from_json({**config.to_json(), "run": {"split": "train"}}) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "value"),
+    [
+        ("train.iterations=2000", 2000),
+        ("train.batch_size=4", 4),
+        ("train.crop_size=225", 225),
+        ("train.iter_size=2", 2),
+        ("train.seed=7", 7),
+        ("train.precision=bfloat16", "bfloat16"),
+        ("train.save_every=50", 50),
+        ("train.deterministic=true", True),
+        ("train.deterministic=0", False),
+        ("train.dropout=0.25", 0.25),
+        ("train.augment_scales=", ()),
+        ("optimizer.base_lr=1e-4", 1e-4),
+        ("optimizer.policy=step", "step"),
+        ("model.scales=1,0.75, 0.5", (1.0, 0.75, 0.5)),
+        ("model.rates=6", (6,)),
+        ("model.atrous=dilated", "dilated"),
+        ("crf.w1=5", 5.0),
+        ("crf.sigma_alpha=49", 49.0),
+        ("crf.sigma_beta=5", 5.0),
+        ("crf.w2=2", 2.0),
+        ("crf.sigma_gamma=3", 3.0),
+        ("crf.iterations=5", 5),
+    ],
+)
+def test_every_promised_field_can_be_set_and_has_the_right_type(config, assignment, value):
+    changed = override(config, [assignment])
+    section, field = assignment.split("=")[0].split(".")
+    result = getattr(getattr(changed, section), field)
+    assert result == value and type(result) is type(value)
+    before = dataclasses.asdict(config)
+    before[section][field] = value
+    assert dataclasses.asdict(changed) == before  # and nothing else
+
+
+def test_later_assignments_win_and_the_original_stays(config):
+    changed = override(config, ["train.seed=1", "crf.w1=9", "train.seed=2"])
+    assert (changed.train.seed, changed.crf.w1) == (2, 9.0)
+    assert config == EXPERIMENTS["resnet101_aspp_msc"] and config.train.seed == 0
+    assert override(config, []) == config
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.iteration=5", r"no train\.iteration \(did you mean iterations\?\)"),
+        ("train.crop=5", r"no train\.crop .*train has iterations"),
+        ("training.seed=5", "knows the sections model, train, optimizer, crf; got 'training'"),
+        ("seed=5", r"takes section\.field=value"),
+        ("train.seed=two", "train.seed=two: expected a whole number, got 'two'"),
+        ("train.seed=1.5", "expected a whole number, got '1.5'"),
+        ("optimizer.base_lr=fast", "expected a number, got 'fast'"),
+        ("train.deterministic=maybe", "expected true or false, got 'maybe'"),
+        ("model.scales=1,half", "expected a number, got 'half'"),
+        ("train.iterations=0", "train.iterations must be at least 1; got 0"),
+        ("train.seed=-1", "train.seed must be at least 0"),
+        ("train.dropout=1", "train.dropout must be at least 0 and below 1; got 1.0"),
+        ("train.precision=int8", "must be one of float32, bfloat16, float16; got int8"),
+        ("optimizer.policy=cosine", "must be one of poly, step; got cosine"),
+        ("optimizer.name=lamb", "must be one of sgd, adam; got lamb"),
+        ("optimizer.base_lr=-1", "optimizer.base_lr must be at least 0"),
+        ("optimizer.base_lr=nan", "optimizer.base_lr must be at least 0; got nan"),
+        ("model.backbone=vgg19", "must be one of vgg16, .*; got vgg19"),
+        ("model.output_stride=4", "must be one of 8, 16, 32; got 4"),
+        ("model.rates=", "number of model.rates must be at least 1"),
+        ("model.rates=6,0", "model.rates must be at least 1"),
+        ("model.scales=", "number of model.scales must be at least 1"),
+        ("model.scales=0", "model.scales must be at least 0.1"),
+        ("crf.w1=-1", "w1 must be >= 0"),
+        ("crf.iterations=-1", "iterations must be a whole number >= 0"),
+    ],
+)
+def test_what_cannot_be_set_is_a_user_error_that_says_what_is_wrong(config, assignment, message):
+    with pytest.raises(UserError, match=message):
+        override(config, [assignment])
+
+
+def test_bad_values_in_code_are_value_errors():
+    with pytest.raises(ValueError, match="train.batch_size must be at least 1; got 0"):
+        TrainConfig(batch_size=0)
+    with pytest.raises(ValueError, match="model.backbone must be one of"):
+        ModelConfig(backbone="alexnet")

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf import losses
+from tests.references import slow_cross_entropy
 
 
 def test_the_sum_over_valid_cells_equals_a_loop():
@@ -33,3 +34,50 @@ def test_labels_are_subsampled_and_never_interpolated():
 
 def test_scale_one_half_is_judged_at_its_own_size_and_three_quarters_at_scale_one():
     assert losses.label_strides(8, (1.0, 0.75, 0.5)) == [8, None, 16]
+
+
+@pytest.mark.parametrize("ignore_label", [0, -1])
+def test_the_ignored_label_may_be_any_number(ignore_label):
+    rng = np.random.default_rng(1)
+    logits = 3 * rng.standard_normal((2, 5, 7, 4)).astype(np.float32)
+    labels = rng.integers(0, 4, (2, 5, 7)).astype(np.int32)
+    labels[rng.random(labels.shape) < 0.3] = ignore_label
+    total, count = slow_cross_entropy(logits, labels, ignore_label)
+    assert 0 < count < labels.size
+    assert float(losses.count_valid(tf.constant(labels), ignore_label)) == count
+    assert float(losses.cross_entropy_sum(logits, tf.constant(labels), ignore_label)) == pytest.approx(total, rel=1e-5)
+
+
+def test_scores_of_ignored_cells_get_no_gradient_whatever_they_are():
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal((1, 5, 7, 4)).astype(np.float32)
+    labels = rng.integers(0, 4, (1, 5, 7)).astype(np.int32)
+    labels[0, 1:3] = 255
+    values[labels == 255] = 1e30
+    logits = tf.constant(values)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        loss = losses.cross_entropy_sum(logits, tf.constant(labels), 255)
+    gradient = tape.gradient(loss, logits).numpy()
+    assert np.isfinite(float(loss))
+    assert (gradient[labels == 255] == 0).all()
+    assert (np.abs(gradient[labels != 255]).sum(-1) > 0).all()
+
+
+def test_a_certain_and_right_answer_costs_nothing_and_a_uniform_one_log_k():
+    labels = tf.zeros([1, 1, 1], tf.int32)
+    assert float(losses.cross_entropy_sum([[[[100.0, 0.0, 0.0]]]], labels, 255)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.cross_entropy_sum([[[[5.0, 5.0, 5.0]]]], labels, 255)) == pytest.approx(np.log(3), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "scales", "expected"),
+    [
+        (8, (1.0,), [8]),
+        (16, (1.0, 0.75, 0.5), [16, None, 32]),
+        (8, (1.25, 2.0), [None, 4]),
+        (8, (1 / 3,), [24]),  # 8 / (1/3) is not a whole number to the last bit
+    ],
+)
+def test_scores_meet_the_labels_at_their_own_stride_where_it_is_whole(output_stride, scales, expected):
+    assert losses.label_strides(output_stride, scales) == expected

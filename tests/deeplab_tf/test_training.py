@@ -12,6 +12,7 @@ from deeplab_tf import losses
 from deeplab_tf.errors import UserError
 from deeplab_tf.optimizer import build_optimizer, build_schedule
 from deeplab_tf.training import build_train_step, freeze
+from tests.references import slow_cross_entropy
 from tests.tiny import tiny_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -133,3 +134,42 @@ def test_two_replicas_give_the_weights_of_one_device():
     # Float additions come in another order; five steps keep the difference below the tolerance in the script.
     done = subprocess.run([sys.executable, "-c", TWO_REPLICAS], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_loss_equals_a_loop_over_the_pixels_that_are_not_ignored():
+    model = tiny_network()
+    data = batch(2, 1)
+    images, labels = data["image"][:, 0], data["labels"][:, 0]
+    total, count = slow_cross_entropy(model(images).numpy(), labels.numpy()[:, ::8, ::8])
+    assert 0 < count < 2 * 5 * 5
+    step, _ = build_train_step(model, solver(), tf.distribute.get_strategy(), 255)
+    np.testing.assert_allclose(step(data), [total / count], rtol=1e-5)
+
+
+def test_two_updates_of_two_micro_batches_are_caffes_by_hand():
+    model = tiny_network()
+    variables = model.trainable_variables
+    weights = [np.array(v, np.float64) for v in variables]
+    velocities = [np.zeros_like(w) for w in weights]
+    factors = [(20.0, 0.0) if v.path.endswith("bias") else (10.0, 1.0) for v in variables]
+    factors = [(lr / 10 if "conv1_1" in v.path else lr, d) for v, (lr, d) in zip(variables, factors, strict=True)]
+    step, _ = build_train_step(model, solver(), tf.distribute.get_strategy(), 255)
+    twin = tiny_network()
+    for number in range(2):
+        data = batch(2, 2, seed=number)
+        for variable, weight in zip(twin.trainable_variables, weights, strict=True):
+            variable.assign(weight)
+        averaged = [np.zeros_like(w) for w in weights]
+        for i in range(2):
+            with tf.GradientTape() as tape:
+                loss = mean_loss(twin(data["image"][:, i]), data["labels"][:, i], 8)
+            for total, gradient in zip(averaged, tape.gradient(loss, twin.trainable_variables), strict=True):
+                total += gradient.numpy() / 2
+        step(data)
+        lr = 1e-2 * (1 - number / 100) ** 0.9
+        for i, (lr_mult, decay_mult) in enumerate(factors):
+            coupled = averaged[i] + 5e-4 * decay_mult * weights[i]
+            velocities[i] = 0.9 * velocities[i] + lr * lr_mult * coupled
+            weights[i] = weights[i] - velocities[i]
+    for variable, expected in zip(variables, weights, strict=True):
+        np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-6)

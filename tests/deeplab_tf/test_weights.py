@@ -306,15 +306,13 @@ def test_the_hed_trunk_fills_conv1_to_conv4_of_a_vgg(vgg, hed_file):
 
 def test_conv5_starts_as_nearly_the_identity_beside_the_hed_trunk(vgg, hed_file):
     load_hed(vgg)
-    features = np.random.default_rng(0).uniform(0, 1, (1, 9, 9, 512)).astype(np.float32)
-    passed = features
+    values = variables_of(vgg)
+    identity = np.zeros((3, 3, 512, 512), np.float32)
+    identity[1, 1] = np.eye(512)
     for name in ("conv5_1", "conv5_2", "conv5_3"):
-        passed = getattr(vgg.backbone, name)(passed)
-    kernel = variables_of(vgg)["conv5_1/kernel"]
-    noise = kernel.copy()
-    noise[1, 1] -= np.eye(512, dtype=np.float32)
-    assert 0 < noise.std() < 0.02 and abs(noise.mean()) < 1e-4
-    assert np.corrcoef(features.ravel(), np.ravel(passed))[0, 1] > 0.6
+        noise = values[f"{name}/kernel"] - identity
+        # Normal noise of standard deviation 0.005: none of 2.4 million draws is 10 deviations away.
+        assert 0.004 < noise.std() < 0.006 and np.abs(noise).max() < 0.05
 
 
 def test_a_network_that_is_no_vgg_takes_no_hed_trunk(resnet):
