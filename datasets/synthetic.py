@@ -33,7 +33,7 @@ _THIN_PIXELS = 7
 # How far an object may be turned from upright, in degrees, where it would look odd upside down.
 _MAX_TURN = {"fish": 40.0, "flower": 30.0, "mug": 25.0, "umbrella": 40.0}
 # Longest extent relative to the others: evens out how many pixels each class covers.
-_RELATIVE_SIZE = {"ball": 0.86, "fish": 1.12, "flower": 1.4, "leaf": 1.12, "mug": 0.92, "umbrella": 1.45}
+_RELATIVE_SIZE = {"ball": 0.86, "fish": 1.05, "flower": 1.18, "leaf": 1.12, "mug": 0.92, "umbrella": 1.22}
 _RED, _ORANGE, _YELLOW, _GREEN = (205, 50, 45), (230, 125, 35), (235, 195, 60), (75, 150, 65)
 _TEAL, _BLUE, _PURPLE, _PINK = (45, 150, 160), (50, 90, 185), (130, 70, 160), (225, 120, 160)
 _WHITE, _DARK = (235, 232, 225), (60, 55, 60)

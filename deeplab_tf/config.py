@@ -120,7 +120,9 @@ class OptimizerConfig:
         power: of poly.
         step_size: updates between two drops of step.
         gamma: factor of a drop.
+        warmup: updates over which the rate rises linearly to the policy's; 0 for none, as in the paper.
         momentum: of sgd.
+        beta_2: of adam; 0.99 forgets the large gradients of a fresh head sooner than the usual 0.999.
         weight_decay: of kernels; biases have none.
         classifier_lr_mult: multiplies the learning rate of the classifier's kernel (its bias: twice that).
         fresh_layers: groups of layers that start from scratch, such as conv5,fc6,fc7 with --init=hed.
@@ -133,7 +135,9 @@ class OptimizerConfig:
     power: float = 0.9
     step_size: int = 2000
     gamma: float = 0.1
+    warmup: int = 0
     momentum: float = 0.9
+    beta_2: float = 0.999
     weight_decay: float = 5e-4
     classifier_lr_mult: float = 10.0
     fresh_layers: tuple[str, ...] = ()
@@ -143,6 +147,9 @@ class OptimizerConfig:
         _require_one_of("optimizer.name", self.name, OPTIMIZERS)
         _require_one_of("optimizer.policy", self.policy, POLICIES)
         _require_at_least("optimizer.step_size", self.step_size, 1)
+        _require_at_least("optimizer.warmup", self.warmup, 0)
+        if not 0 <= self.beta_2 < 1:
+            raise ValueError(f"optimizer.beta_2 must be at least 0 and below 1; got {self.beta_2}.")
         for name in ("base_lr", "power", "gamma", "momentum", "weight_decay", "classifier_lr_mult", "fresh_lr_mult"):
             _require_at_least(f"optimizer.{name}", getattr(self, name), 0)
 

@@ -92,8 +92,25 @@ class PerLayerAdam(_PerVariable, keras.optimizers.Adam):
         super().update_step(gradient, variable, learning_rate)
 
 
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly to another schedule: schedule(step) * min(1, (step + 1) / steps)."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the learning rate of a step, counted from 0."""
+        return self.schedule(step) * tf.minimum(1.0, (tf.cast(step, tf.float32) + 1) / self.steps)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return {"schedule": self.schedule, "steps": self.steps}
+
+
 def build_schedule(
-    policy: str, base_lr: float, iterations: int, power: float, step_size: int, gamma: float
+    policy: str, base_lr: float, iterations: int, power: float, step_size: int, gamma: float, warmup: int = 0
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Builds the learning rate policy.
 
@@ -104,16 +121,19 @@ def build_schedule(
         power: 0.9 in the paper (poly).
         step_size: updates between two drops (step).
         gamma: factor of a drop (step).
+        warmup: steps over which the rate rises linearly to the policy's; 0 for none.
 
     Raises:
         ValueError: another policy.
     """
     schedules = keras.optimizers.schedules
     if policy == "poly":
-        return schedules.PolynomialDecay(base_lr, iterations, end_learning_rate=0.0, power=power)
-    if policy == "step":
-        return schedules.ExponentialDecay(base_lr, step_size, decay_rate=gamma, staircase=True)
-    raise ValueError(f"policy must be poly or step, got {policy!r}.")
+        schedule = schedules.PolynomialDecay(base_lr, iterations, end_learning_rate=0.0, power=power)
+    elif policy == "step":
+        schedule = schedules.ExponentialDecay(base_lr, step_size, decay_rate=gamma, staircase=True)
+    else:
+        raise ValueError(f"policy must be poly or step, got {policy!r}.")
+    return Warmup(schedule, warmup) if warmup else schedule
 
 
 def build_optimizer(
@@ -125,6 +145,7 @@ def build_optimizer(
     classifier_lr_mult: float,
     fresh_layers: Sequence[str] = (),
     fresh_lr_mult: float = 1.0,
+    beta_2: float = 0.999,
     loss_scaling: bool = False,
 ) -> keras.optimizers.Optimizer:
     """Builds the solver.
@@ -137,6 +158,7 @@ def build_optimizer(
         classifier_lr_mult: 10 in the paper.
         fresh_layers: groups of layers that start from scratch.
         fresh_lr_mult: of those.
+        beta_2: of adam, its memory of squared gradients.
         loss_scaling: scale the loss dynamically, for float16. Gradients are unscaled before the decay is added.
 
     Raises:
@@ -151,7 +173,7 @@ def build_optimizer(
     if name == "sgd":
         optimizer = CaffeSGD(rule, weight_decay, learning_rate=schedule, momentum=momentum)
     elif name == "adam":
-        optimizer = PerLayerAdam(rule, weight_decay, learning_rate=schedule)
+        optimizer = PerLayerAdam(rule, weight_decay, learning_rate=schedule, beta_2=beta_2)
     else:
         raise ValueError(f"the optimizer must be sgd or adam, got {name!r}.")
     return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer

@@ -291,7 +291,13 @@ def _stop_signals() -> Iterator[list[signal.Signals]]:
 def _build_solver(config: Config) -> keras.optimizers.Optimizer:
     solver = config.optimizer
     schedule = build_schedule(
-        solver.policy, solver.base_lr, config.train.iterations, solver.power, solver.step_size, solver.gamma
+        solver.policy,
+        solver.base_lr,
+        config.train.iterations,
+        solver.power,
+        solver.step_size,
+        solver.gamma,
+        solver.warmup,
     )
     return build_optimizer(
         solver.name,
@@ -301,6 +307,7 @@ def _build_solver(config: Config) -> keras.optimizers.Optimizer:
         classifier_lr_mult=solver.classifier_lr_mult,
         fresh_layers=solver.fresh_layers,
         fresh_lr_mult=solver.fresh_lr_mult,
+        beta_2=solver.beta_2,
         loss_scaling=config.train.precision == "float16",
     )
 

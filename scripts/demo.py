@@ -18,15 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "demo"
 # conv5 and the head start at random here, so Adam; crops and batch are small because a CPU is to do it.
 SETTINGS = {
-    "train.iterations": 310,
+    "train.iterations": 320,
     "train.batch_size": 4,
     "train.crop_size": 129,
     "train.dropout": 0,
     "train.frozen_layers": "conv1,conv2",
-    "train.save_every": 155,
+    "train.save_every": 160,
     "optimizer.name": "adam",
     "optimizer.policy": "poly",
     "optimizer.base_lr": 1e-4,
+    "optimizer.warmup": 10,
+    "optimizer.beta_2": 0.99,
     "optimizer.classifier_lr_mult": 5,
     "optimizer.fresh_layers": "conv5,fc6,fc7",
     "optimizer.fresh_lr_mult": 5,

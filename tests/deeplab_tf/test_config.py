@@ -177,7 +177,7 @@ def test_what_cannot_be_set_is_a_user_error_that_says_what_is_wrong(config, assi
 
 
 def test_bad_values_in_code_are_value_errors():
-    with pytest.raises(ValueError, match="train.batch_size must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=r"train.batch_size must be at least 1; got 0"):
         TrainConfig(batch_size=0)
-    with pytest.raises(ValueError, match="model.backbone must be one of"):
+    with pytest.raises(ValueError, match=r"model.backbone must be one of"):
         ModelConfig(backbone="alexnet")

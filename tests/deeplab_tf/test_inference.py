@@ -62,3 +62,34 @@ def test_a_batch_is_answered_image_by_image(model):
 def test_what_is_no_uint8_image_is_refused(model, image):
     with pytest.raises(ValueError, match=r"uint8 \[H, W, 3\]"):
         predict_probabilities(model, image)
+
+
+def test_a_mirror_symmetric_image_gets_a_mirror_symmetric_answer_with_flip(model):
+    half = picture(25, 20)
+    image = np.concatenate([half, half[:, ::-1]], axis=1)
+    probabilities = predict_probabilities(model, image, flip=True)
+    np.testing.assert_allclose(probabilities, probabilities[:, ::-1], atol=1e-6)
+    # 40 pixels are padded on the right only, so the network by itself is not symmetric.
+    straight = predict_probabilities(model, image)
+    assert np.abs(straight - straight[:, ::-1]).max() > 1e-3
+
+
+def test_a_multi_scale_network_is_padded_to_32k_plus_1(multi_scale):
+    image = picture(20, 42)
+    canvas = np.broadcast_to(MEAN, (1, 33, 65, 3)).copy()
+    canvas[0, :20, :42] = image
+    expected = tf.nn.softmax(resize_bilinear(multi_scale(tf.constant(canvas)), (33, 65)))[0, :20, :42]
+    np.testing.assert_allclose(predict_probabilities(multi_scale, image), expected, atol=1e-5)
+
+
+def test_score_cells_of_a_clean_image_lie_on_every_eighth_pixel(model):
+    image = picture(25, 41)
+    logits = model(tf.constant(image[np.newaxis], tf.float32))
+    cells = predict_probabilities(model, image)[::8, ::8]
+    np.testing.assert_allclose(cells, tf.nn.softmax(logits)[0], atol=1e-6)
+
+
+def test_the_image_is_not_written_to(model):
+    image = picture(20, 30)
+    image.setflags(write=False)
+    predict_probabilities(model, image)

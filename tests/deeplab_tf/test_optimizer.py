@@ -104,7 +104,10 @@ def test_the_learning_rate_is_inside_the_velocity():
     # Where it falls, what is already in motion keeps its speed: Caffe's rule, not the textbook's.
     w = keras.Variable(0.0, name="w")
     optimizer = CaffeSGD(
-        lambda path: Multipliers(1.0, 0.0), 0.0, learning_rate=build_schedule("step", 1.0, 10, 0.9, 1, 0.1), momentum=0.5
+        lambda path: Multipliers(1.0, 0.0),
+        0.0,
+        learning_rate=build_schedule("step", 1.0, 10, 0.9, 1, 0.1),
+        momentum=0.5,
     )
     optimizer.build([w])
     optimizer.apply([tf.constant(1.0)], [w])  # v = 1
@@ -147,9 +150,7 @@ def test_the_classifier_keeps_its_own_factor_among_fresh_layers():
 def test_the_built_solver_gives_fresh_layers_their_factor():
     fresh = [variable("fc6", "kernel", [1.0]), variable("fc6", "bias", [1.0]), variable("fc7", "kernel", [1.0])]
     schedule = build_schedule("step", 0.01, 10, 0.9, 100, 0.1)
-    build_optimizer("sgd", schedule, **SOLVER, fresh_layers=("fc6",), fresh_lr_mult=3.0).apply(
-        [tf.ones(1)] * 3, fresh
-    )
+    build_optimizer("sgd", schedule, **SOLVER, fresh_layers=("fc6",), fresh_lr_mult=3.0).apply([tf.ones(1)] * 3, fresh)
     # gradient 1 plus 0.01*1 of decay for kernels
     np.testing.assert_allclose([1 - float(v.value[0]) for v in fresh], [0.0303, 0.06, 0.0101], rtol=1e-4)
 
@@ -184,3 +185,9 @@ def test_unknown_policies_and_solvers_are_refused():
         build_schedule("cosine", 1e-3, 10, 0.9, 1, 0.1)
     with pytest.raises(ValueError, match="sgd or adam, got 'lamb'"):
         build_optimizer("lamb", build_schedule("poly", 0.1, 10, 0.9, 1, 0.1), **SOLVER)
+
+
+def test_warmup_rises_linearly_to_the_policy():
+    plain, warm = (build_schedule("poly", 1.0, 100, 0.9, 1, 0.1, warmup) for warmup in (0, 4))
+    factors = [float(warm(step)) / float(plain(step)) for step in range(6)]
+    assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])

@@ -1,0 +1,149 @@
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.config import EXPERIMENTS
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
+from deeplab_tf.inference import predict_probabilities
+from deeplab_tf.model import build_network
+from deeplab_tf.saved_model import export_saved_model, is_saved_model, load_saved_model
+from tests.tiny import tiny_network
+
+INFO = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
+CONFIG = dataclasses.replace(EXPERIMENTS["vgg16_large_fov"], dataset=INFO)
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(a VGG-16 LargeFOV for three classes, the path of its SavedModel)."""
+    keras.utils.set_random_seed(0)
+    model = build_network(CONFIG.model, INFO.num_classes)
+    # Answers that are decided, and not the same class everywhere.
+    model.head.fc8.kernel.assign(keras.random.normal((1, 1, 1024, 3), stddev=0.3))
+    model.head.fc8.bias.assign(-tf.reduce_mean(model(picture(41, 73)[np.newaxis].astype(np.float32)), [0, 1, 2]))
+    out = tmp_path_factory.mktemp("export")
+    yield model, export_saved_model(model, CONFIG, str(out))
+
+
+ELSEWHERE = """
+import sys
+sys.modules["deeplab_tf"] = None  # importing it would fail
+import numpy as np
+import tensorflow as tf
+
+model = tf.saved_model.load(sys.argv[1])
+images = np.load(sys.argv[2])
+answer = model.signatures["serving_default"](images=tf.constant(images))
+probabilities = model.signatures["probabilities"](images=tf.constant(images))["probabilities"]
+described = model.signatures["metadata"]()["config"].numpy().decode()
+answer = {name: value.numpy() for name, value in answer.items()}
+np.savez(sys.argv[3], **answer, probabilities=probabilities, config=described)
+"""
+
+
+def test_a_process_with_only_tensorflow_gives_the_same_labels(exported, tmp_path):
+    model, path = exported
+    images = np.stack([picture(43, 70, seed) for seed in range(2)])
+    np.save(tmp_path / "images.npy", images)
+    # -I: neither the working folder nor PYTHONPATH is looked at.
+    subprocess.run(
+        [sys.executable, "-I", "-c", ELSEWHERE, path, tmp_path / "images.npy", tmp_path / "answer.npz"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        timeout=240,
+    )
+    ours = np.stack([predict_probabilities(model, image) for image in images])
+    with np.load(tmp_path / "answer.npz") as answer:
+        assert answer["labels"].dtype == np.uint8 and answer["labels"].shape == (2, 43, 70)
+        np.testing.assert_allclose(answer["probabilities"], ours, atol=1e-4)
+        np.testing.assert_allclose(answer["confidence"], ours.max(-1), atol=1e-4)
+        # Where two classes are equally probable to the last bits, rounding may decide.
+        clear = np.diff(np.sort(ours, axis=-1)[..., -2:])[..., 0] > 1e-3
+        assert clear.mean() > 0.98 and len(np.unique(ours.argmax(-1)[clear])) > 1
+        np.testing.assert_array_equal(answer["labels"][clear], ours.argmax(-1)[clear])
+        described = json.loads(str(answer["config"]))
+    assert described["dataset"]["class_names"] == ["background", "cat", "dog"]
+    assert described["experiment"] == "vgg16_large_fov" and described["model"]["rates"] == [12]
+
+
+def test_a_loaded_export_knows_its_configuration_and_predicts_any_size(exported):
+    model, path = exported
+    assert is_saved_model(path) and not is_saved_model(os.path.dirname(path))
+    assert path.endswith(os.path.join("saved_model", "1"))
+    predict, config = load_saved_model(path)
+    assert config == CONFIG
+    for size in ((1, 1), (20, 33)):
+        image = picture(*size)
+        probabilities = predict(image)
+        assert probabilities.shape == (*size, 3) and probabilities.dtype == np.float32
+        np.testing.assert_allclose(probabilities, predict_probabilities(model, image), atol=1e-4)
+
+
+def test_an_existing_export_is_kept_unless_it_may_be_overwritten(tmp_path):
+    model, other = tiny_network(seed=1), tiny_network(seed=2)
+    image = picture(30, 41)
+    path = export_saved_model(model, CONFIG, str(tmp_path))
+    with pytest.raises(UserError, match=r"saved_model/1 exists; add --overwrite"):
+        export_saved_model(other, CONFIG, str(tmp_path))
+    np.testing.assert_allclose(load_saved_model(path)[0](image), predict_probabilities(model, image), atol=1e-5)
+    assert export_saved_model(other, CONFIG, str(tmp_path), overwrite=True) == path
+    np.testing.assert_allclose(load_saved_model(path)[0](image), predict_probabilities(other, image), atol=1e-5)
+    assert os.listdir(tmp_path) == ["saved_model"]  # nothing half-written is left
+
+
+def test_the_mirrored_image_and_several_scales_are_inside_the_export(tmp_path):
+    model = tiny_network(scales=(1.0, 0.75, 0.5))
+    image = picture(30, 71)
+    predict, _ = load_saved_model(export_saved_model(model, CONFIG, str(tmp_path), flip=True))
+    np.testing.assert_allclose(predict(image), predict_probabilities(model, image, flip=True), atol=1e-5)
+    assert np.abs(predict(image) - predict_probabilities(model, image)).max() > 1e-3
+
+
+def test_a_fixed_size_is_declared_in_the_signature(tmp_path):
+    model = tiny_network()
+    path = export_saved_model(model, CONFIG, str(tmp_path), size=33)
+    signature = tf.saved_model.load(path).signatures["serving_default"]
+    assert signature.structured_input_signature[1]["images"].shape == (None, 33, 33, 3)
+    image = picture(33, 33)
+    np.testing.assert_allclose(load_saved_model(path)[0](image), predict_probabilities(model, image), atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a protocol buffer"])
+def test_a_folder_that_holds_no_saved_model_is_a_user_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / "saved_model.pb").write_bytes(content)
+    with pytest.raises(UserError, match=r"is not a SavedModel of export\.py, or is damaged"):
+        load_saved_model(str(tmp_path))
+
+
+def test_a_saved_model_of_another_program_is_a_user_error(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
+    with pytest.raises(UserError, match=r"is not a SavedModel of export\.py"):
+        load_saved_model(str(tmp_path / "other"))
+
+
+def test_an_export_without_its_variables_is_a_user_error(tmp_path):
+    path = export_saved_model(tiny_network(), CONFIG, str(tmp_path))
+    for name in os.listdir(os.path.join(path, "variables")):
+        os.remove(os.path.join(path, "variables", name))
+    with pytest.raises(UserError, match=r"is not a SavedModel of export\.py, or is damaged"):
+        load_saved_model(path)
+
+
+def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make the folder --out="):
+        export_saved_model(tiny_network(), CONFIG, str(tmp_path / "file"))
