@@ -14,6 +14,7 @@ from deeplab_tf.errors import UserError
 
 FLAGS = flags.FLAGS
 model_flags.define()
+flags.adopt_module_key_flags(model_flags)
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("split", "val", "Split to evaluate.")
 flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF (needs requirements-crf.txt).")

@@ -20,15 +20,12 @@ def define(workdir: bool = True) -> None:
     """Defines the flags; `workdir` for commands that have no other flag for it."""
     if workdir:
         flags.DEFINE_string("workdir", "", "The --workdir of train.py.")
-        flags.declare_key_flag("workdir")
     flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file (.npz, .weights.h5) for --experiment.")
     flags.DEFINE_string("experiment", "", "With --weights: the experiment that the file belongs to.")
     flags.DEFINE_string(
         "dataset", "", "With --weights: the data set whose classes the file was trained for, such as voc12."
     )
     flags.DEFINE_multi_string("set", [], "section.field=value, changing the configuration. Example: --set=crf.w1=5")
-    for name in ("weights", "experiment", "dataset", "set"):
-        flags.declare_key_flag(name)
 
 
 def load(

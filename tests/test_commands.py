@@ -95,18 +95,18 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp
     import h5py
 
     flags = (*SMALL, f"--data_dir={data}", f"--workdir={tmp_path / 'stopped'}", "--set=train.iterations=2")
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
     said = []
-    for line in process.stdout:
-        said.append(line)
-        if line.startswith("step 1/"):
-            process.send_signal(signal.SIGTERM)
-            break
-    said.append(process.stdout.read())
+    with subprocess.Popen(
+        [sys.executable, "train.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("step 1/"):
+                process.send_signal(signal.SIGTERM)
+                break
+        said.append(process.stdout.read())
     # The signal may come while the last step runs: then the run is over, and that is fine too.
-    assert process.wait() in (143, 0), "".join(said)
+    assert process.returncode in (143, 0), "".join(said)
     stopped = process.returncode == 143
     resumed = command("train.py", *flags)
     assert not stopped or re.search(r"resuming at step \d", resumed.stdout)
@@ -130,9 +130,12 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp
         (("train.py", "--experiment=vgg16_large_fow"), "did you mean vgg16_large_fov"),
         (("train.py", "--experiment=vgg16_large_fov", "--set=train.iteration=3"), "did you mean iterations"),
         (("train.py", "--experiment=vgg16_large_fov", "--set=train.iterations=many"), "whole number"),
-        (("train.py", "--experiment=vgg16_large_fov", "--data_dir=nowhere", "--workdir=w"), "manifest.json"),
+        (
+            ("train.py", "--experiment=vgg16_large_fov", "--data_dir=nowhere", "--workdir=w"),
+            "expected a folder of TFRecords",
+        ),
         (("train.py", "--no_such_flag=1"), "no_such_flag"),
-        (("eval.py", "--workdir=nowhere", "--data_dir=nowhere"), "manifest.json"),
+        (("eval.py", "--workdir=nowhere", "--data_dir=nowhere"), "expected a folder of TFRecords"),
         (("predict.py", "--model=nowhere", "--images=nowhere", "--out=o"), "--images=nowhere does not exist"),
         (("export.py", "--out=o", "--formats=onnx"), "--formats knows"),
     ],

@@ -221,7 +221,7 @@ def test_a_graph_without_sizes_equals_eager(scales):
 # Precision
 
 
-@pytest.mark.parametrize("experiment", ["vgg16_large_fov", "resnet50_aspp"])
+@pytest.mark.parametrize("experiment", ["vgg16_large_fov", pytest.param("resnet50_aspp", marks=pytest.mark.slow)])
 def test_half_precision_is_near_float32_with_float32_logits_and_variables(experiment):
     keras.utils.set_random_seed(3)
     config = EXPERIMENTS[experiment].model
