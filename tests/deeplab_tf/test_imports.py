@@ -23,8 +23,11 @@ def imported(path):
 
 
 def own(path, package):
-    modules = {f"{package}.{file.stem}" for file in (ROOT / package).glob("*.py")}
-    return imported(path) & modules
+    return imported(path) & {name_of(file) for file in (ROOT / package).rglob("*.py")} - {package}
+
+
+def name_of(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
@@ -33,7 +36,7 @@ def test_a_leaf_imports_nothing_of_ours(leaf):
 
 
 def test_the_model_never_imports_the_data_sets():
-    for path in (ROOT / "deeplab_tf").glob("*.py"):
+    for path in (ROOT / "deeplab_tf").rglob("*.py"):
         assert not {name for name in imported(path) if name.split(".")[0] == "datasets"}, path
 
 
@@ -43,6 +46,6 @@ def test_the_data_sets_take_little_of_the_model():
 
 
 def test_flags_are_read_in_command_line_files_only():
-    files = [*ROOT.glob("*.py"), *(ROOT / "deeplab_tf").glob("*.py"), *(ROOT / "datasets").glob("*.py")]
+    files = [*ROOT.glob("*.py"), *(ROOT / "deeplab_tf").rglob("*.py"), *(ROOT / "datasets").glob("*.py")]
     with_flags = {path.name for path in files if imported(path) & {"absl.flags", "absl.app"}}
     assert with_flags == WITH_FLAGS
