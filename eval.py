@@ -14,7 +14,6 @@ from deeplab_tf.errors import UserError
 
 FLAGS = flags.FLAGS
 model_flags.define()
-flags.adopt_module_key_flags(model_flags)
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("split", "val", "Split to evaluate.")
 flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF (needs requirements-crf.txt).")
@@ -23,6 +22,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_bool("flip", False, "Average with the answer for the mirrored image.")
 flags.DEFINE_list("score_classes", [], "Average over these classes only; the others stay possible (wrong) answers.")
+flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_string("out", "", "Folder for the results; WORKDIR/eval/SPLIT by default.")
 
 
@@ -38,7 +38,11 @@ def main() -> None:
 
     if not FLAGS.data_dir:
         raise UserError("--data_dir is needed: the folder of datasets.convert.")
-    manifest = tfrecord.read_manifest(FLAGS.data_dir)
+    if FLAGS.skip_damaged:
+        manifest, damaged = tfrecord.skip_damaged(FLAGS.data_dir, FLAGS.split)
+        print(tfrecord.describe_damage(damaged))
+    else:
+        manifest = tfrecord.read_manifest(FLAGS.data_dir)
     count = manifest.split(FLAGS.split).count
     model, config = model_flags.load(FLAGS.workdir, dataset_info, parse_scales(FLAGS.scales))
     if config.dataset.class_names != manifest.info.class_names:
@@ -47,19 +51,18 @@ def main() -> None:
             f"{FLAGS.data_dir} has {', '.join(manifest.info.class_names)}."
         )
     out_dir = FLAGS.out or os.path.join(FLAGS.workdir or ".", "eval", FLAGS.split)
-    examples = (
-        (image_id.decode(), image, labels)
-        for image_id, image, labels in pipeline.evaluation_examples(FLAGS.data_dir, FLAGS.split).as_numpy_iterator()
-    )
-    metrics = evaluate(
-        functools.partial(predict_probabilities, model, flip=FLAGS.flip),
-        examples,
-        count,
-        manifest.info,
-        crf=config.crf if FLAGS.crf else None,
-        score_classes=FLAGS.score_classes or None,
-        out_dir=out_dir,
-    )
+    stored = pipeline.evaluation_examples(FLAGS.data_dir, FLAGS.split, manifest.split(FLAGS.split).skipped)
+    examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
+    with tfrecord.naming_damage(manifest, FLAGS.split):
+        metrics = evaluate(
+            functools.partial(predict_probabilities, model, flip=FLAGS.flip),
+            examples,
+            count,
+            manifest.info,
+            crf=config.crf if FLAGS.crf else None,
+            score_classes=FLAGS.score_classes or None,
+            out_dir=out_dir,
+        )
     print(format_table(metrics))
     print(f"{count} images, {metrics['seconds_per_image']:.2f} s each for the network; see {out_dir}")
 

@@ -16,7 +16,6 @@ from deeplab_tf.errors import UserError
 FORMATS = ("saved_model",)
 FLAGS = flags.FLAGS
 model_flags.define()
-flags.adopt_module_key_flags(model_flags)
 flags.DEFINE_string("out", "", "Folder for the export; the SavedModel is OUT/saved_model/1.")
 flags.DEFINE_list("formats", ["saved_model"], "What to write: saved_model.")
 flags.DEFINE_integer("size", None, "Side of the images, in pixels; any height and width by default.", lower_bound=1)

@@ -15,7 +15,6 @@ from deeplab_tf.errors import UserError
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "", "The --workdir of train.py, or a SavedModel of export.py (OUT/saved_model/1).")
 model_flags.define(workdir=False)
-flags.adopt_module_key_flags(model_flags)
 flags.DEFINE_string("images", "", "An image, or a folder of images.")
 flags.DEFINE_string("out", "", "Folder for the answers.")
 flags.DEFINE_bool("crf", False, "Refine with the dense CRF (needs requirements-crf.txt).")

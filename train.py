@@ -19,10 +19,12 @@ flags.DEFINE_string("workdir", "", "Folder of this run: settings, checkpoints, T
 flags.DEFINE_string("split", "", "Split to train on; by default trainaug where the data set has it, else train.")
 flags.DEFINE_string(
     "init",
-    "",
-    "Where the weights start: hed (a VGG-16 trunk trained on ImageNet and BSDS, installed with the requirements), "
-    "none (random), a weights file, or the workdir of another run. By default hed for VGG-16, none for ResNet.",
+    "imagenet",
+    "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded), hed (a VGG-16 "
+    "trunk trained on ImageNet and BSDS, installed with the requirements; wants another solver, see the README), none "
+    "(random), a weights file, or the workdir of another run.",
 )
+flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_enum(
     "strategy", "auto", ["auto", "one_device", "mirrored", "multi_worker"], "How devices are used (tf.distribute)."
 )
@@ -47,7 +49,11 @@ def main() -> None:
     config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:
         raise UserError("--data_dir and --workdir are needed: the folder of datasets.convert, and one for this run.")
-    manifest = tfrecord.read_manifest(FLAGS.data_dir)
+    if FLAGS.skip_damaged:
+        manifest, damaged = tfrecord.skip_damaged(FLAGS.data_dir, FLAGS.split)
+        print(tfrecord.describe_damage(damaged))
+    else:
+        manifest = tfrecord.read_manifest(FLAGS.data_dir)
     split = FLAGS.split or manifest.info.train_split
     config = dataclasses.replace(config, dataset=manifest.info)
     settings = config.train
@@ -60,16 +66,18 @@ def main() -> None:
         crop_size=settings.crop_size,
         scales=settings.augment_scales,
         seed=settings.seed,
+        skipped=manifest.split(split).skipped,
     )
     print(f"{manifest.split(split).count} images of {manifest.info.name} {split} in {FLAGS.data_dir}")
-    training.train(
-        config,
-        FLAGS.workdir,
-        make_batches,
-        init=FLAGS.init or ("hed" if config.model.backbone == "vgg16" else "none"),
-        strategy_name=FLAGS.strategy,
-        run={"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy},
-    )
+    with tfrecord.naming_damage(manifest, split):
+        training.train(
+            config,
+            FLAGS.workdir,
+            make_batches,
+            init=FLAGS.init,
+            strategy_name=FLAGS.strategy,
+            run={"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy},
+        )
 
 
 if __name__ == "__main__":

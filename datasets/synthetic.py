@@ -28,6 +28,8 @@ MIN_SIDE, MAX_SIDE = 161, 217
 
 # Objects are drawn this many times larger than they appear, for smooth edges and exact coverage.
 _SUPERSAMPLING = 3
+# How many of the images hold three objects; the others hold two.
+_SHARE_OF_THREE = 0.3
 # Parts of objects narrower than this keep their label up to the edge; the border lies outside them.
 _THIN_PIXELS = 7
 # How far an object may be turned from upright, in degrees, where it would look odd upside down.
@@ -99,7 +101,7 @@ def example(source: Source, split: str, image_id: str) -> Example:
     image = draw_scene(rng, height, width)  # [H, W, 3]
     labels = np.zeros((height, width), np.uint8)
     light = _light(rng)
-    count = int(rng.integers(2, 4))
+    count = 2 + int(rng.random() < _SHARE_OF_THREE)
     chosen = rng.permutation(len(OBJECTS))[:count]
     for index, place in zip(chosen, _placements(rng, height, width, count, chosen), strict=True):
         name = list(OBJECTS)[index]

@@ -31,9 +31,13 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(list(argv))
     except flags.Error as error:
         _exit_with_line(f"{str(error).rstrip('.')}. Try: {program} --help")
-    if len(rest) > 1:
-        _exit_with_line(f"every argument is a --flag=value; got {' '.join(rest[1:])!r}. Try: {program} --help")
     return rest
+
+
+def _refuse_arguments(arguments: Sequence[str]) -> None:
+    if arguments:
+        program = os.path.basename(sys.argv[0])
+        _exit_with_line(f"every argument is a --flag=value; got {' '.join(arguments)!r}. Try: {program} --help")
 
 
 def _print_help() -> None:
@@ -75,17 +79,23 @@ def _import_tensorflow_quietly() -> None:
             os.close(stderr)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], takes_arguments: bool = False, needs_tensorflow: bool = True) -> None:
     """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
+
+    With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. Without
+    `needs_tensorflow`, the seconds that its import takes are saved.
 
     Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
     Ctrl-C. An unexpected exception keeps its traceback (status 1).
     """
 
-    def guarded(_: list[str]) -> None:
+    def guarded(argv: list[str]) -> None:
+        if not takes_arguments:
+            _refuse_arguments(argv[1:])
         try:
-            _import_tensorflow_quietly()
-            main()
+            if needs_tensorflow:
+                _import_tensorflow_quietly()
+            main(*[argv[1:]] if takes_arguments else ())
         except UserError as error:
             _exit_with_line(str(error))
         except KeyboardInterrupt:

@@ -6,18 +6,12 @@ the scores are upsampled to that size with the corners aligned, and the result i
 
 from __future__ import annotations
 
-import weakref
-
 import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.model import DeepLab
 from deeplab_tf.normalization import MEAN_RGB
 from deeplab_tf.resize import next_clean_size, resize_bilinear
-
-_FUNCTIONS: weakref.WeakKeyDictionary[DeepLab, dict[bool, tf.types.experimental.PolymorphicFunction]] = (
-    weakref.WeakKeyDictionary()
-)
 
 
 def build_inference(model: DeepLab, flip: bool = False) -> tf.types.experimental.PolymorphicFunction:
@@ -60,7 +54,8 @@ def predict_probabilities(model: DeepLab, image: np.ndarray, flip: bool = False)
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {image.dtype} {list(image.shape)}.")
-    functions = _FUNCTIONS.setdefault(model, {})
+    # Kept with the model, so that they go when it goes; past Keras, which would track and save them.
+    functions = model.__dict__.setdefault("_inference_functions", {})
     if flip not in functions:
         functions[flip] = build_inference(model, flip)
     return functions[flip](image[np.newaxis])[0].numpy()

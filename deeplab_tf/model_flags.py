@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from deeplab_tf.config import Config
     from deeplab_tf.model import DeepLab
 
+# What `define` defines counts as the calling command's own, and so stands in its --help.
+flags.disclaim_key_flags()
+
 
 def define(workdir: bool = True) -> None:
     """Defines the flags; `workdir` for commands that have no other flag for it."""
     if workdir:
         flags.DEFINE_string("workdir", "", "The --workdir of train.py.")
-    flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file (.npz, .weights.h5) for --experiment.")
+    flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file for --experiment (docs/model_zoo.md).")
     flags.DEFINE_string("experiment", "", "With --weights: the experiment that the file belongs to.")
     flags.DEFINE_string(
         "dataset", "", "With --weights: the data set whose classes the file was trained for, such as voc12."

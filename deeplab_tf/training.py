@@ -191,7 +191,7 @@ def train(
         config: with its data set.
         workdir: where everything goes; continued where it holds checkpoints.
         make_batches: of the training split.
-        init: "hed", "none", a weights file or another workdir; looked at only at the beginning of a run.
+        init: "imagenet", "hed", "none", a weights file or another workdir; looked at only at the beginning of a run.
         strategy_name: see `build_strategy`.
         run: what else config.json is to say about this run.
 
@@ -217,7 +217,7 @@ def train(
     if restored:
         print(f"resuming at step {start} from {restored}")
     else:
-        _initialise(model, init)
+        _initialise(model, init, config.train.seed)
     if start < config.train.iterations:
         batches = _distribute(make_batches, config, strategy, start)
         step, names = build_train_step(model, optimizer, strategy, config.info.ignore_label)
@@ -312,15 +312,17 @@ def _build_solver(config: Config) -> keras.optimizers.Optimizer:
     )
 
 
-def _initialise(model: DeepLab, init: str) -> None:
+def _initialise(model: DeepLab, init: str, seed: int) -> None:
     if init == "none":
         print("every weight starts at random (--init=none): this does not reach the paper's results.")
+    elif init == "imagenet":
+        print(weights.load_imagenet(model, seed=seed))
     elif init == "hed":
         print(weights.load_hed(model))
     elif os.path.isdir(init):
         print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
     else:
-        print(weights.load_weights(model, init))
+        print(weights.load_weights(model, init, seed))
 
 
 def _distribute(

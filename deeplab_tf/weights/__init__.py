@@ -1,66 +1,62 @@
 """Weights from files: what this project saves, the released networks' files, and pretrained trunks.
 
-    formats   a reader each, from a path to (name in the file, array): npz.py
+    load.py   any file into a network, by the reader of its format
+    formats   a reader each, from a path to (name in the file, array): npz.py, caffemodel.py, pytorch.py,
+              safe_tensors.py; mapped.py and restricted_pickle.py serve them
     names.py  names of the released networks -> names of this project's variables
-    hdf5.py   this project's own .weights.h5
+    hdf5.py   this project's own .weights.h5; hdf5_probe.py looks at an HDF5 file from a safe distance
     hed.py    a VGG-16 trunk trained for edges
+    imagenet.py, keras_*.py  the ImageNet networks of Keras applications: names, the layout of .h5, the cache
+    fit.py    which experiments a file belongs to
     report.py every tensor is matched, checked and reported; only then the model changes
 
-Nothing in a file is ever executed.
+Nothing in a file is ever executed. The names below are loaded when they are first used, so that
+`python -m deeplab_tf.weights` starts like the other commands.
 """
 
 from __future__ import annotations
 
-import os
-import zipfile
-from collections.abc import Callable, Iterator
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
+if TYPE_CHECKING:
+    from deeplab_tf.weights.fit import Fit
+    from deeplab_tf.weights.hed import load_hed
+    from deeplab_tf.weights.imagenet import load_imagenet
+    from deeplab_tf.weights.load import SUFFIXES, find_fit, list_tensors, load_weights
+    from deeplab_tf.weights.report import LoadReport
 
-from deeplab_tf.errors import UserError
-from deeplab_tf.weights import hdf5, names, npz
-from deeplab_tf.weights.hed import load_hed
-from deeplab_tf.weights.report import LoadReport, assign, variables_by_name
+__all__ = [
+    "SUFFIXES",
+    "Fit",
+    "LoadReport",
+    "find_fit",
+    "list_tensors",
+    "load_hed",
+    "load_imagenet",
+    "load_weights",
+]
 
-__all__ = ["SUFFIXES", "LoadReport", "load_hed", "load_weights"]
+_MODULES = {
+    "Fit": "fit",
+    "LoadReport": "report",
+    "SUFFIXES": "load",
+    "find_fit": "load",
+    "list_tensors": "load",
+    "load_hed": "hed",
+    "load_imagenet": "imagenet",
+    "load_weights": "load",
+}
 
-# Files under the released networks' names: suffix -> reader of (name, array), kernels OIHW.
-_RELEASED: dict[str, Callable[[str], Iterator[tuple[str, np.ndarray]]]] = {".npz": npz.read}
-SUFFIXES = (*_RELEASED, ".weights.h5")
 
-
-def load_weights(model: keras.Model, path: str) -> LoadReport:
-    """Sets a model's weights from a file.
-
-    `.weights.h5` is what training writes. `.npz` holds arrays under the names of the released networks,
-    PyTorch's (`base.layer3.block1.reduce.conv.weight`) or Caffe's (`conv1_1.weight`, `fc8_voc12.bias`),
-    kernels OIHW. A classifier for another number of classes is skipped, and the report says so.
-
-    Args:
-        model: from `build_model`.
-        path: the file.
-
-    Returns:
-        What was loaded, skipped and missing. Print it.
+def __getattr__(name: str) -> Any:
+    """Imports the module of a public name (PEP 562).
 
     Raises:
-        UserError: no such file, not readable, a name that matches nothing in the model, another shape, or a
-            value that is not finite. The model is then unchanged.
+        AttributeError: no such name.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"no weights file at {path}; expected a file ending {' or '.join(SUFFIXES)}.")
-    variables = variables_by_name(model)
-    suffix = os.path.splitext(path)[1]
-    if suffix in _RELEASED:
-        tensors = names.match_released(_RELEASED[suffix](path), variables)
-    elif path.endswith(".weights.h5"):
-        tensors = hdf5.read_own(path, variables)
-    else:
-        raise UserError(f"cannot read {path}: weights files end {' or '.join(SUFFIXES)}.")
-    try:
-        return assign(model, path, tensors)
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
-        raise UserError(
-            f"cannot read the weights file {path}; it is damaged or of another format ({error})."
-        ) from error
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

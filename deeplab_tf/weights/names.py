@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from deeplab_tf.errors import UserError
 from deeplab_tf.resnet import block_names
+from deeplab_tf.weights.mapped import BFLOAT16
 from deeplab_tf.weights.report import Tensor
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _PYTORCH_UNITS = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c", "shortcut": "branch1"}
+_TORCHVISION_NAME = r"bn1\.\w+|layer[1-4]\.\d+\.((conv|bn)[123]|downsample\.[01])\.\w+"
+_LONGEST_NAME = 200
 
 
 def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterable[str]) -> Iterator[Tensor]:
@@ -24,12 +28,27 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
 
     Yields:
         The tensors, kernels as HWIO views.
+
+    Raises:
+        UserError: the names are torchvision's.
+        ValueError: a name is not printable, or what should be a weight is no floating-point number.
     """
     layers = {name.split("/")[0] for name in variables}
+    fully_connected: set[str] = set()
     for name, array in tensors:
-        if name.endswith(".num_batches_tracked"):
-            yield Tensor(name, "", None, "a counter that frozen batch normalisation does not need")
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise ValueError(f"it has a tensor called {name!r:.60}")
+        if reason := _pytorch_reason_to_skip(name):
+            yield Tensor(name, "", None, reason)
             continue
+        layer = name.rpartition(".")[0]
+        if array.ndim == 2 and re.fullmatch(r"fc\d\w*", layer):
+            fully_connected.add(layer)  # its bias follows
+        if reason := _caffe_reason_to_skip(layer, layer in fully_connected, layers):
+            yield Tensor(name, "", None, reason)
+            continue
+        if not np.issubdtype(array.dtype, np.floating) and array.dtype != BFLOAT16:
+            raise ValueError(f"{name} holds values of type {array.dtype}, a weight is a floating-point number")
         target = _from_released_name(name, layers)
         yield Tensor(name, target, array.transpose(2, 3, 1, 0) if array.ndim == 4 else array)
 
@@ -37,7 +56,7 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
 def _from_released_name(name: str, layers: set[str]) -> str:
     """Translates a PyTorch or Caffe name; what is in neither form comes back as it is, and will match nothing."""
     path, _, leaf = name.rpartition(".")
-    path = path.removeprefix("base.")
+    path = path.removeprefix("module.").removeprefix("base.")
     if match := re.fullmatch(r"layer1\.conv1\.(conv|bn)", path):
         return _convolution("conv1", match[1], leaf)
     if match := re.fullmatch(r"layer([2-5])\.block(\d+)\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)", path):
@@ -47,13 +66,61 @@ def _from_released_name(name: str, layers: set[str]) -> str:
             return _convolution(f"res{block}_{_PYTORCH_UNITS[match[3]]}", match[4], leaf)
     if match := re.fullmatch(r"aspp\.c(\d)", path):
         return _biased(_branch("fc1", int(match[1]), layers), leaf)
-    if match := re.fullmatch(r"fc1_[a-z0-9]*[a-z][a-z0-9]*(?:_c(\d))?", path):
-        return _biased(_branch("fc1", int(match[1] or 0), layers), leaf)
-    if match := re.fullmatch(r"fc8_[a-z0-9]*[a-z][a-z0-9]*(?:_(\d))?", path):
-        return _biased(_branch("fc8", int(match[1] or 1) - 1, layers), leaf)
+    if classifier := _caffe_classifier(path):
+        return _biased(_branch(classifier[0], classifier[1] or 0, layers), leaf)
     if match := re.fullmatch(r"(?:bn|scale)(_conv1|\d[a-z]\d*_branch\w+)", path):
         return f"{'conv1' if match[1] == '_conv1' else 'res' + match[1]}/{_BATCH_NORM.get(leaf, leaf)}"
     return _biased(path, leaf)
+
+
+def _pytorch_reason_to_skip(name: str) -> str:
+    """Says why a tensor of a PyTorch file is left out on purpose, or "".
+
+    Raises:
+        UserError: the name is torchvision's. Its ResNet has the same shapes but another place for the stride, so the
+            weights would load and the answers be wrong.
+    """
+    path = name.removeprefix("module.").removeprefix("base.")
+    if re.fullmatch(_TORCHVISION_NAME, path):
+        raise UserError(
+            f"{name} is a name of torchvision's ResNet, whose stride is on the 3x3 convolutions; this network's is on "
+            "the 1x1 before them, so these weights do not fit. Use weights of deeplab-pytorch, Caffe or Keras."
+        )
+    if name.endswith(".num_batches_tracked"):
+        return "a counter that frozen batch normalisation does not need"
+    if path in ("fc.weight", "fc.bias"):
+        return "a replaced classifier"
+    if name.startswith("optimizer."):
+        return "the state of a training program"
+    return ""
+
+
+def _caffe_reason_to_skip(layer: str, fully_connected: bool, layers: set[str]) -> str:
+    """Says why a layer of a Caffe file is left out on purpose, or ""."""
+    if re.search(r"_res0\d+(_|$)", layer):
+        return "a copy for another scale of the input, which shares its weights"
+    if layer == "fc1000" or (layer == "fc8" and fully_connected):
+        return "a replaced classifier"
+    if fully_connected:
+        return "a fully connected layer, here a convolution"
+    classifier = _caffe_classifier(layer)
+    if classifier and classifier[1] is None and f"{classifier[0]}_1" in layers:
+        return "a classifier of one branch, the network has several"
+    return ""
+
+
+def _caffe_classifier(layer: str) -> tuple[str, int | None] | None:
+    """Takes a classifier's name apart, which mostly has the data set's in it.
+
+    fc1_voc12_c2 -> ("fc1", 2); fc8_pascal_context_3 -> ("fc8", 2); the only branch, fc8_voc12 -> ("fc8", None).
+    """
+    if match := re.fullmatch(r"fc1_(?:\w+_)?c(\d)", layer):
+        return "fc1", int(match[1])
+    if match := re.fullmatch(r"fc8_\w*[A-Za-z]\w*_(\d)", layer):
+        return "fc8", int(match[1]) - 1
+    if match := re.fullmatch(r"(fc1|fc8)(_\w*[A-Za-z]\w*)?", layer):
+        return match[1], None
+    return None
 
 
 def _convolution(layer: str, part: str, leaf: str) -> str:

@@ -14,6 +14,9 @@ def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
         ValueError, zipfile.BadZipFile, OSError, EOFError: damaged, or of another format.
     """
     # Opened here: np.load leaves the file open where it is no zip archive.
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        for name in arrays.files:
-            yield name, arrays[name]
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                yield name, arrays[name]
+    except NotImplementedError as error:  # zipfile's, of a damaged directory
+        raise ValueError(str(error)) from error

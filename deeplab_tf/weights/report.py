@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from deeplab_tf.aspp import is_classifier
 from deeplab_tf.errors import UserError
+
+_PART_BYTES = 4 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +94,13 @@ def assign(model: keras.Model, source: str, tensors: Iterator[Tensor]) -> LoadRe
             raise UserError(f"{source} holds {name}, but {target} was already set by another tensor of the file.")
         shape = tuple(variables[target].shape)
         if array.shape != shape:
-            if is_classifier(target.split("/")[0]) and array.shape[:-1] == shape[:-1]:
+            # [kh, kw, C, K] or [K]; the kernels of two heads may differ in size too.
+            same_inputs = array.ndim == len(shape) and array.shape[-2:-1] == shape[-2:-1]
+            if is_classifier(target.split("/")[0]) and same_inputs and array.shape[-1] != shape[-1]:
                 skipped.append((name, f"a classifier of {array.shape[-1]} classes, the network has {shape[-1]}"))
                 continue
             raise UserError(f"{source}: {name} has shape {array.shape}, the network's {target} has {shape}.")
-        if not np.all(np.isfinite(array)):
+        if not _is_finite(array):
             raise UserError(
                 f"{source}: {name} holds values that are not finite; the file is damaged or training diverged."
             )
@@ -103,9 +108,33 @@ def assign(model: keras.Model, source: str, tensors: Iterator[Tensor]) -> LoadRe
     if not found:
         raise UserError(f"{source} holds no tensor that this network could take.")
     for target, array in found.items():
-        variables[target].assign(array)
+        _set(variables[target], array)
     missing = tuple(name for name in variables if name not in found)
     return LoadReport(source, tuple(found), tuple(skipped), missing)
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Says whether all values are finite as float32, without a second array."""
+    # A NaN is its own minimum, and says nothing on the way; a large double becomes infinite.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.float32(array.min())) and np.isfinite(np.float32(array.max())))
+
+
+def _set(variable: keras.Variable, array: np.ndarray) -> None:
+    """Assigns in parts where the array is large.
+
+    It may be a transposed view of a mapped file. At once, a copy of the whole would lie beside the variable and the
+    pages of the file; of the largest kernel that is most of the file's size.
+    """
+    parts = -(-array.nbytes // _PART_BYTES)
+    # The variables of a mirrored strategy cannot be assigned in parts.
+    if parts <= 1 or isinstance(variable.value, tf.distribute.DistributedValues):
+        variable.assign(array)
+        return
+    step = -(-array.shape[-1] // parts)
+    for start in range(0, array.shape[-1], step):
+        part = array[..., start : start + step]
+        variable.value[..., start : start + step].assign(np.ascontiguousarray(part, np.float32))
 
 
 def _enumerate(names: list[str], most: int = 6) -> str:

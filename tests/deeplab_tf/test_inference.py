@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -93,3 +96,22 @@ def test_the_image_is_not_written_to(model):
     image = picture(20, 30)
     image.setflags(write=False)
     predict_probabilities(model, image)
+
+
+def test_a_network_that_has_predicted_can_be_freed(multi_scale):
+    network = tiny_network()
+    for flip in (False, True):
+        predict_probabilities(network, picture(9, 9), flip)
+    freed = weakref.ref(network)
+    del network
+    gc.collect()
+    assert freed() is None
+
+
+def test_predicting_twice_traces_once():
+    network = tiny_network()
+    first = predict_probabilities(network, picture(9, 9))
+    (function,) = network.__dict__["_inference_functions"].values()
+    np.testing.assert_array_equal(predict_probabilities(network, picture(9, 9)), first)
+    predict_probabilities(network, picture(20, 30))
+    assert function.experimental_get_tracing_count() == 1

@@ -1,0 +1,110 @@
+"""Loads a weights file of any known format; each has a reader of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+
+import keras
+import numpy as np
+
+from deeplab_tf.errors import UserError
+from deeplab_tf.weights import caffemodel, fit, hdf5, names, npz, pytorch, safe_tensors
+from deeplab_tf.weights.fit import Fit, fit_of_kernels
+from deeplab_tf.weights.imagenet import load_imagenet
+from deeplab_tf.weights.report import LoadReport, assign, variables_by_name
+
+# Files under the released networks' names: suffix -> reader of (name, array), kernels OIHW.
+_RELEASED: dict[str, Callable[[str], Iterator[tuple[str, np.ndarray]]]] = {
+    ".npz": npz.read,
+    ".caffemodel": caffemodel.read,
+    ".pth": pytorch.read,
+    ".pt": pytorch.read,
+    ".safetensors": safe_tensors.read,
+}
+SUFFIXES = (*_RELEASED, ".weights.h5", ".h5")
+
+
+def load_weights(model: keras.Model, path: str, seed: int = 0) -> LoadReport:
+    """Sets a model's weights from a file.
+
+    `.weights.h5` is what training writes. `.caffemodel` is a released Caffe network, `.pth` and `.pt` are what
+    PyTorch saves; `.npz` and `.safetensors` hold arrays under the same names: PyTorch's
+    (`base.layer3.block1.reduce.conv.weight`) or Caffe's (`conv1_1.weight`, `fc8_voc12.bias`), kernels OIHW. Any other
+    `.h5` is a file of Keras applications, see `load_imagenet`. A classifier for another number of classes is
+    skipped, as are ImageNet's classifiers (`fc`, `fc1000`), and the report says so.
+
+    Args:
+        model: from `build_model`.
+        path: the file.
+        seed: of the units that VGG's fc6 and fc7 keep of a Keras file.
+
+    Returns:
+        What was loaded, skipped and missing. Print it.
+
+    Raises:
+        UserError: no such file, not readable, a name that matches nothing in the model, another shape, or a
+            value that is not finite. The model is then unchanged.
+    """
+    suffix = _known_suffix(path)
+    if suffix == ".h5":
+        return load_imagenet(model, path, seed)
+    variables = variables_by_name(model)
+    with _naming_the_file(path):
+        if suffix == ".weights.h5":
+            return assign(model, path, hdf5.read_own(path, variables))
+        return assign(model, path, names.match_released(_RELEASED[suffix](path), variables))
+
+
+def list_tensors(path: str) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
+    """Lists what a weights file of any known format holds: name in the file, dtype and shape there.
+
+    Raises:
+        UserError: no such file, or not readable.
+    """
+    suffix = _known_suffix(path)
+    with _naming_the_file(path):
+        if suffix in _RELEASED:
+            return [(name, array.dtype, array.shape) for name, array in _RELEASED[suffix](path)]
+        return hdf5.list_arrays(path)
+
+
+def find_fit(path: str) -> Fit | None:
+    """Finds the experiments that a weights file belongs to, by names and shapes.
+
+    Returns:
+        The experiments and the number of classes; None for a file without a classifier of a DeepLabv2 network.
+
+    Raises:
+        UserError: no such file, or not readable.
+    """
+    suffix = _known_suffix(path)
+    with _naming_the_file(path):
+        if suffix == ".weights.h5":
+            return fit_of_kernels(hdf5.kernel_shapes(path))
+        if suffix == ".h5":
+            return None
+        tensors = names.match_released(_RELEASED[suffix](path), fit.RESNET101_LAYERS)
+        return fit_of_kernels({t.target: t.array.shape for t in tensors if t.array is not None})
+
+
+def _known_suffix(path: str) -> str:
+    if not os.path.isfile(path):
+        raise UserError(f"no weights file at {path}; expected a file ending {' or '.join(SUFFIXES)}.")
+    for suffix in SUFFIXES:
+        if path.endswith(suffix):
+            return suffix
+    raise UserError(f"cannot read {path}: weights files end {' or '.join(SUFFIXES)}.")
+
+
+@contextlib.contextmanager
+def _naming_the_file(path: str) -> Iterator[None]:
+    """Turns what a reader says of a bad file into one line."""
+    try:
+        yield
+    except (OSError, zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
+        raise UserError(
+            f"cannot read the weights file {path}; it is damaged or of another format ({error})."
+        ) from error
