@@ -1,6 +1,6 @@
 """A generated data set for the demo and the tests: six kinds of things in front of five kinds of places.
 
-Nothing is downloaded. Images are 161 to 217 pixels a side and hold two or three objects of different classes that
+Nothing is downloaded. Images are 185 to 249 pixels a side and hold two or three objects of different classes that
 may overlap, cast soft shadows and run out of the picture. Every colour is shared by classes: shape and texture tell
 them apart. Labels are exact, with a border of the ignore label about two pixels wide, as in PASCAL VOC.
 
@@ -10,6 +10,7 @@ pixels. (The JPEG bytes also depend on the version of OpenCV.)
 
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 from typing import NamedTuple
@@ -24,12 +25,14 @@ from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
 
 CLASS_NAMES = ("background", *OBJECTS)
 NUM_IMAGES = {"train": 240, "val": 40}
-MIN_SIDE, MAX_SIDE = 161, 217
+MIN_SIDE, MAX_SIDE = 185, 249
 
 # Objects are drawn this many times larger than they appear, for smooth edges and exact coverage.
 _SUPERSAMPLING = 3
 # How many of the images hold three objects; the others hold two.
 _SHARE_OF_THREE = 0.3
+# Coprime to the 15 pairs of classes, so that neighbours differ in both.
+_PAIR_STEP = 4
 # Parts of objects narrower than this keep their label up to the edge; the border lies outside them.
 _THIN_PIXELS = 7
 # How far an object may be turned from upright, in degrees, where it would look odd upside down.
@@ -93,7 +96,7 @@ def example(source: Source, split: str, image_id: str) -> Example:
         image_id: with `split`, the seed.
 
     Returns:
-        The id, a JPEG of 161..217 pixels a side and its labels, uint8 [H, W]: 0..6 or 255 (border).
+        The id, a JPEG of 185..249 pixels a side and its labels, uint8 [H, W]: 0..6 or 255 (border).
     """
     del source
     rng = np.random.default_rng(zlib.crc32(f"{split}/{image_id}".encode()))
@@ -101,9 +104,8 @@ def example(source: Source, split: str, image_id: str) -> Example:
     image = draw_scene(rng, height, width)  # [H, W, 3]
     labels = np.zeros((height, width), np.uint8)
     light = _light(rng)
-    count = 2 + int(rng.random() < _SHARE_OF_THREE)
-    chosen = rng.permutation(len(OBJECTS))[:count]
-    for index, place in zip(chosen, _placements(rng, height, width, count, chosen), strict=True):
+    chosen = _choose_classes(rng, image_id)
+    for index, place in zip(chosen, _placements(rng, height, width, chosen), strict=True):
         name = list(OBJECTS)[index]
         look = Look(*_colours(rng, name, image, place), _turned(light, place), CANVAS / place.size)
         colour, coverage = _place(OBJECTS[name](rng, look), place, height, width)
@@ -111,6 +113,16 @@ def example(source: Source, split: str, image_id: str) -> Example:
         labels[coverage > 0.5] = index + 1
     encoded = _photograph(rng, image)
     return Example(image_id, encoded, _with_border(labels))
+
+
+def _choose_classes(rng: np.random.Generator, image_id: str) -> list[int]:
+    """Indices of two or three different objects. Pairs come in turn with the ids: no class is rare in a split."""
+    number = int("0" + "".join(filter(str.isdigit, image_id)))
+    pairs = list(itertools.combinations(range(len(OBJECTS)), 2))
+    pair = pairs[number * _PAIR_STEP % len(pairs)]
+    rest = [index for index in range(len(OBJECTS)) if index not in pair]
+    third = [int(rng.choice(rest))] if rng.random() < _SHARE_OF_THREE else []
+    return [int(index) for index in rng.permutation([*pair, *third])]
 
 
 def _image_size(rng: np.random.Generator) -> tuple[int, int]:
@@ -134,13 +146,13 @@ def _turned(light: tuple[float, float, float], place: _Placement) -> tuple[float
     return (-x if place.mirrored else x, y, light[2])
 
 
-def _placements(rng: np.random.Generator, height: int, width: int, count: int, chosen: np.ndarray) -> list[_Placement]:
-    """Spreads `count` objects: they may overlap, but none hides most of another one."""
+def _placements(rng: np.random.Generator, height: int, width: int, chosen: list[int]) -> list[_Placement]:
+    """Spreads the chosen objects: they may overlap, but none hides most of another one."""
     places: list[_Placement] = []
-    largest = {2: 150.0, 3: 128.0}[count]
+    largest = {2: 176.0, 3: 150.0}[len(chosen)]
     for index in chosen:
         name = list(OBJECTS)[index]
-        size = min(rng.uniform(0.66, 1.0) * largest * _RELATIVE_SIZE[name], 0.95 * min(height, width))
+        size = min(rng.uniform(0.75, 1.0) * largest * _RELATIVE_SIZE[name], 0.95 * min(height, width))
         best, best_gap = (width / 2, height / 2), -np.inf
         for _ in range(25):
             margin = 0.38 * size  # up to a tenth or so of the object is cut off

@@ -19,17 +19,18 @@ DEMO = ROOT / "demo"
 # conv5 and the head start at random here, so Adam; crops and batch are small because a CPU is to do it.
 SETTINGS = {
     "model.pool5a": False,  # an average over 3x3 cells costs more than it brings in pictures this small
-    "train.iterations": 620,
+    "train.iterations": 580,
     "train.batch_size": 2,
     "train.crop_size": 129,
     "train.dropout": 0,
     "train.frozen_layers": "conv1,conv2,conv3",
-    "train.save_every": 310,
+    "train.save_every": 290,
     "optimizer.name": "adam",
     "optimizer.policy": "poly",
-    "optimizer.base_lr": 1e-4,
+    "optimizer.base_lr": 8e-5,
     "optimizer.warmup": 10,
     "optimizer.beta_2": 0.99,
+    "optimizer.weight_decay": 0,
     "optimizer.classifier_lr_mult": 5,
     "optimizer.fresh_layers": "conv5,fc6,fc7",
     "optimizer.fresh_lr_mult": 5,

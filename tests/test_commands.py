@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +31,13 @@ def command(*arguments, check=True):
     done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr
     return done
+
+
+def weights(workdir):
+    found = {}
+    with h5py.File(workdir / "model.weights.h5") as file:
+        file.visititems(lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {}))
+    return found
 
 
 def one_line(done):
@@ -91,9 +99,25 @@ def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
     assert "--overwrite" in one_line(again)
 
 
-def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp_path):
-    import h5py
+def test_a_published_file_is_evaluated_without_a_workdir(data, workdir, tmp_path):
+    arrays = {}
+    for name, values in weights(workdir).items():
+        layer, _, index = name.split("/")[-3:]
+        layer = "fc8_voc12" if layer == "fc8" else layer
+        arrays[f"{layer}.{('weight', 'bias')[int(index)]}"] = values.transpose(3, 2, 0, 1) if index == "0" else values
+    file = tmp_path / "published.npz"
+    np.savez(file, **arrays)
+    flags = (f"--data_dir={data}", "--experiment=vgg16_large_fov")
+    command("eval.py", f"--weights={file}", "--dataset=synthetic", *flags, f"--out={tmp_path / 'file'}")
+    command("eval.py", f"--workdir={workdir}", flags[0], f"--out={tmp_path / 'workdir'}")
+    one, other = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("file", "workdir"))
+    assert one["per_class_iou"] == other["per_class_iou"]
+    # Seven classes were trained, VOC has 21.
+    done = command("eval.py", f"--weights={file}", "--dataset=voc12", *flags, f"--out={tmp_path / 'o'}", check=False)
+    assert done.returncode == 2 and "does not hold all of vgg16_large_fov for the 21 classes" in done.stderr
 
+
+def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp_path):
     flags = (*SMALL, f"--data_dir={data}", f"--workdir={tmp_path / 'stopped'}", "--set=train.iterations=2")
     said = []
     with subprocess.Popen(
@@ -110,12 +134,6 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp
     stopped = process.returncode == 143
     resumed = command("train.py", *flags)
     assert not stopped or re.search(r"resuming at step \d", resumed.stdout)
-
-    def weights(folder):
-        found = {}
-        with h5py.File(folder / "model.weights.h5") as file:
-            file.visititems(lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {}))
-        return found
 
     straight, interrupted = weights(workdir), weights(tmp_path / "stopped")
     assert straight.keys() == interrupted.keys() and len(straight) == 32

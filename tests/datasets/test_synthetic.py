@@ -45,7 +45,7 @@ def test_labels_fit_the_image_and_hold_only_classes_and_border():
         image, labels = draw("train", number)
         assert labels.dtype == np.uint8 and labels.shape == image.shape[:2]
         assert labels.shape[0] != labels.shape[1]
-        assert all(161 <= side <= 217 and side % 8 for side in labels.shape)
+        assert all(185 <= side <= 249 and side % 8 for side in labels.shape)
         assert set(np.unique(labels)) <= {*range(7), 255}
 
 

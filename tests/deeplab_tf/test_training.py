@@ -105,10 +105,10 @@ from deeplab_tf.training import build_train_step
 from tests.deeplab_tf.test_training import batch, solver
 from tests.tiny import tiny_network
 
-def run(strategy):
+def run(strategy, name):
     with strategy.scope():
         model = tiny_network(scales=(1.0, 0.5), hidden_units=4)
-        optimizer = solver()
+        optimizer = solver(name)
         optimizer.build(model.trainable_variables)
     step, _ = build_train_step(model, optimizer, strategy, 255)
     rows = 4 // strategy.num_replicas_in_sync
@@ -122,11 +122,12 @@ def run(strategy):
                 lambda context, name=name: part(context)[name]) for name in whole})
     return terms, [np.array(v) for v in model.trainable_variables]
 
-one_terms, one = run(tf.distribute.OneDeviceStrategy("CPU:0"))
-two_terms, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-np.testing.assert_allclose(two_terms, one_terms, rtol=1e-4)
-for a, b in zip(one, two):
-    np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-6)
+for name in ("sgd", "adam"):
+    one_terms, one = run(tf.distribute.OneDeviceStrategy("CPU:0"), name)
+    two_terms, two = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), name)
+    np.testing.assert_allclose(two_terms, one_terms, rtol=1e-4)
+    for a, b in zip(one, two):
+        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-6)
 """
 
 
