@@ -152,7 +152,7 @@ def _placements(rng: np.random.Generator, height: int, width: int, chosen: list[
     largest = {2: 176.0, 3: 150.0}[len(chosen)]
     for index in chosen:
         name = list(OBJECTS)[index]
-        size = min(rng.uniform(0.75, 1.0) * largest * _RELATIVE_SIZE[name], 0.95 * min(height, width))
+        size = min(rng.uniform(0.66, 1.0) * largest * _RELATIVE_SIZE[name], 0.95 * min(height, width))
         best, best_gap = (width / 2, height / 2), -np.inf
         for _ in range(25):
             margin = 0.38 * size  # up to a tenth or so of the object is cut off

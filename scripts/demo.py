@@ -19,12 +19,12 @@ DEMO = ROOT / "demo"
 # conv5 and the head start at random here, so Adam; crops and batch are small because a CPU is to do it.
 SETTINGS = {
     "model.pool5a": False,  # an average over 3x3 cells costs more than it brings in pictures this small
-    "train.iterations": 580,
+    "train.iterations": 550,
     "train.batch_size": 2,
     "train.crop_size": 129,
     "train.dropout": 0,
     "train.frozen_layers": "conv1,conv2,conv3",
-    "train.save_every": 290,
+    "train.save_every": 275,
     "optimizer.name": "adam",
     "optimizer.policy": "poly",
     "optimizer.base_lr": 8e-5,
@@ -61,10 +61,10 @@ def main() -> None:
         *settings,
     )
     crf = ["--crf"] if with_crf else []
-    run("3/5 evaluate", "eval.py", "--workdir=demo/workdir", "--data_dir=demo/data", "--out=demo/eval", *crf)
+    run("3/5 evaluate", "eval.py", "--workdir=demo/workdir", "--data_dir=demo/data", "--out=demo/eval", "--flip", *crf)
     shutil.copy(DEMO / "eval" / "metrics.json", DEMO / "metrics.json")
     shutil.copy(DEMO / "eval" / "panel.png", DEMO / "panel.png")
-    run("4/5 export", "export.py", "--workdir=demo/workdir", "--out=demo")
+    run("4/5 export", "export.py", "--workdir=demo/workdir", "--out=demo", "--flip")
     # -I: no checkout on the path, so the SavedModel has to stand on its own. From a folder away from it too.
     write_pictures(DEMO / "pictures")
     run(
