@@ -1,12 +1,20 @@
 """Raw files -> TFRecord (`convert`) -> tf.data (`pipeline`)."""
 
-from datasets import folder, synthetic, voc12
+from datasets import cityscapes, coco, folder, pascal_context, person_part, synthetic, voc12
 from datasets.source import Source
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 
 # Each module has the four functions that `datasets.source` describes.
-DATASETS = {"voc12": voc12, "folder": folder, "synthetic": synthetic}
+DATASETS = {
+    "voc12": voc12,
+    "pascal_context": pascal_context,
+    "person_part": person_part,
+    "cityscapes": cityscapes,
+    "coco": coco,
+    "folder": folder,
+    "synthetic": synthetic,
+}
 
 
 def dataset_info(name: str) -> DatasetInfo:

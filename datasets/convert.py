@@ -1,35 +1,74 @@
 """Writes a data set as TFRecords: reads the raw files, checks each, stores images, labels and a manifest.
 
     python -m datasets.convert --dataset=voc12 --root=DIR --out=data/voc12
+    python -m datasets.convert --dataset=cityscapes --root=DIR --out=data/cityscapes --downsample=2
     python -m datasets.convert --dataset=folder --root=DIR --out=data/mine
     python -m datasets.convert --dataset=folder --image_dir=A --mask_dir=B --classes=c,d --splits=train --out=data/mine
 
 The last form writes one split; a second call with --splits=val and other folders adds val to the same --out.
-DIR for voc12 is the folder that holds VOCdevkit. For folder it holds images/*, masks/*.png (class indices, same file
-stem), classes.txt (one name a line, index 0 first) and, optionally, splits/NAME.txt (stems).
+docs/datasets.md has the layout of DIR for each data set. For folder it holds images/*, masks/*.png (class indices,
+same file stem), classes.txt (one name a line, index 0 first) and, optionally, splits/NAME.txt (stems).
+
+All cores work. Interrupted, or after an error was mended, the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
-from types import ModuleType
-from typing import TYPE_CHECKING
+import hashlib
+import importlib.metadata
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from absl import flags
 
-from datasets import DATASETS, raw_files
+from datasets import DATASETS, raw_files, shards
+from datasets.manifest import SplitManifest
 from datasets.source import Example, Source
 from deeplab_tf import command_line
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
 
-if TYPE_CHECKING:
-    from datasets.tfrecord import SplitManifest
-
-_DEFAULT_SHARDS = 16
+_MOST_SHARDS = 64
 _EXAMPLES_PER_SHARD = 64
+# What the stored bytes depend on, beside this project's own code.
+_PACKAGES = ("numpy", "pillow", "opencv-python-headless", "scipy", "pycocotools")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loader:
+    """Gives the examples of one split as they are stored; processes exchange it.
+
+    Attributes:
+        dataset: a name in `DATASETS`.
+        source: where the raw files are.
+        split: its name.
+        new_labels: the new label of each old one, 256 of them; () for no change.
+        downsample: see `raw_files.downsample`; 1 for the original size.
+    """
+
+    dataset: str
+    source: Source
+    split: str
+    new_labels: tuple[int, ...]
+    downsample: int
+
+    def __call__(self, image_id: str) -> Example:
+        example = DATASETS[self.dataset].example(self.source, self.split, image_id)
+        if self.new_labels and example.labels is not None:
+            example = example._replace(labels=np.array(self.new_labels, np.uint8)[example.labels])
+        return raw_files.downsample(example, self.downsample) if self.downsample > 1 else example
+
+    def recipe(self) -> str:
+        """Says all that an example depends on beside its id and the raw files."""
+        source = dataclasses.replace(self.source, scratch="", split_names=())
+        fields = dataclasses.asdict(dataclasses.replace(self, source=source))
+        return json.dumps([fields, _code_version()], sort_keys=True)
 
 
 def convert(
@@ -39,16 +78,22 @@ def convert(
     num_shards: int | None = None,
     keep_classes: Sequence[str] = (),
     id_file: str = "",
+    downsample: int = 1,
+    num_workers: int | None = None,
 ) -> list[SplitManifest]:
-    """Converts the splits of a data set.
+    """Converts the splits of a data set, all of them or none.
+
+    The processes are spawned: a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
         dataset: a name in `DATASETS`.
         source: where the raw files are; its `split_names` are written, or all splits where it names none.
         out_dir: folder for the shards and the manifest; splits of an earlier call stay.
-        num_shards: files per split, at most one per example; None for up to 16 of 64 examples or more.
+        num_shards: files per split, at most one per example; None for up to 64 of 64 examples or more.
         keep_classes: all other classes become 255; the kept ones are renumbered in the data set's order.
         id_file: text file; only the ids that it lists are written.
+        downsample: images and labels are made smaller by this factor; 1 keeps them as they are.
+        num_workers: processes; None for one a core.
 
     Returns:
         The splits that were written.
@@ -57,34 +102,31 @@ def convert(
         UserError: anything about flags or files that the user can mend.
     """
     module = DATASETS[dataset]
-    if num_shards is not None and num_shards < 1:
-        raise UserError(f"--shards: expected at least 1, got {num_shards}.")
-    info, new_index = _kept_classes(module.info(source), keep_classes)
-    split_names = source.split_names or module.splits(source)
-    # All lists are checked before the first image is read: hours may lie between the two.
-    ids = {split: module.ids(source, split) for split in split_names}
-    if id_file:
-        ids = _listed_ids(ids, id_file)
-    for split, listed in ids.items():
-        if not listed:
-            raise UserError(f"expected at least one image in split {split!r}, got none. Leave it out of --splits.")
-
-    from datasets import tfrecord  # TensorFlow takes seconds to import: wrong flags are told at once
-
-    written = []
-    for split, listed in ids.items():
-        shards = num_shards or min(_DEFAULT_SHARDS, max(1, len(listed) // _EXAMPLES_PER_SHARD))
-        examples = _examples(module, source, split, listed, new_index)
-        written.append(
-            tfrecord.write_shards(examples, len(listed), info, split, out_dir, num_shards=min(shards, len(listed)))
-        )
-    return written
+    for flag, value in (("shards", num_shards), ("downsample", downsample), ("workers", num_workers)):
+        if value is not None and value < 1:
+            raise UserError(f"--{flag}: expected at least 1, got {value}.")
+    info, new_labels = _kept_classes(module.info(source), keep_classes)
+    split_names = source.split_names or tuple(module.splits(source))
+    with shards.open_folder(out_dir) as staging:
+        source = dataclasses.replace(source, split_names=tuple(split_names), scratch=str(staging))
+        # All lists are checked before the first image is read: hours may lie between the two.
+        ids = {split: module.ids(source, split) for split in split_names}
+        if id_file:
+            ids = _listed_ids(ids, id_file)
+        plans = []
+        for split, listed in ids.items():
+            _check_ids(split, listed)
+            wanted = num_shards or min(_MOST_SHARDS, max(1, len(listed) // _EXAMPLES_PER_SHARD))
+            loader = _Loader(dataset, source, split, new_labels, downsample)
+            plan = shards.SplitPlan(split, tuple(listed), min(wanted, len(listed)), loader, loader.recipe())
+            plans.append(plan)
+        return shards.write_splits(plans, info, staging, num_workers or len(os.sched_getaffinity(0)))
 
 
-def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[DatasetInfo, np.ndarray | None]:
-    """Returns the info of the kept classes and uint8 [256], the new label of each old one (None: all are kept)."""
+def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[DatasetInfo, tuple[int, ...]]:
+    """Returns the info of the kept classes and the new label of each of 256 old ones, () where all are kept."""
     if not keep_classes:
-        return info, None
+        return info, ()
     unknown = [name for name in keep_classes if name not in info.class_names]
     if unknown:
         raise UserError(
@@ -92,11 +134,12 @@ def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[Datas
             f" {', '.join(info.class_names)}."
         )
     kept = [index for index, name in enumerate(info.class_names) if name in keep_classes]
-    new_index = np.full(256, IGNORE_LABEL, np.uint8)
-    new_index[kept] = np.arange(len(kept))
+    new_labels = [IGNORE_LABEL] * 256
+    for new, old in enumerate(kept):
+        new_labels[old] = new
     names = tuple(info.class_names[index] for index in kept)
     palette = tuple(info.palette[index] for index in kept)
-    return dataclasses.replace(info, class_names=names, palette=palette), new_index
+    return dataclasses.replace(info, class_names=names, palette=palette), tuple(new_labels)
 
 
 def _listed_ids(ids: dict[str, list[str]], id_file: str) -> dict[str, list[str]]:
@@ -117,14 +160,34 @@ def _listed_ids(ids: dict[str, list[str]], id_file: str) -> dict[str, list[str]]
     return kept
 
 
-def _examples(
-    module: ModuleType, source: Source, split: str, ids: Sequence[str], new_index: np.ndarray | None
-) -> Iterator[Example]:
+def _check_ids(split: str, ids: Sequence[str]) -> None:
+    """Raises UserError where the ids of a split cannot be stored."""
+    if not ids:
+        raise UserError(f"expected at least one image in split {split!r}, got none. Leave it out of --splits.")
+    twice = [image_id for image_id, times in collections.Counter(ids).items() if times > 1]
+    if twice:
+        raise UserError(f"split {split!r}: expected every image once, got {raw_files.some(twice)} twice.")
     for image_id in ids:
-        example = module.example(source, split, image_id)
-        if new_index is not None and example.labels is not None:
-            example = example._replace(labels=new_index[example.labels])
-        yield example
+        try:
+            image_id.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"split {split!r}: expected file names in UTF-8, got {os.fsencode(image_id)!r}. Rename the file."
+            ) from None
+
+
+def _code_version() -> str:
+    """Names the code that reads raw files: a shard that other code wrote may differ."""
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    versions = [f"zlib {zlib.ZLIB_RUNTIME_VERSION}"]
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"no {package}")
+    return f"{code.hexdigest()}, {', '.join(versions)}"
 
 
 def _define_flags() -> None:
@@ -133,7 +196,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("root", "", "Folder of the raw files. synthetic needs none.")
     flags.DEFINE_string("out", None, "Folder for the TFRecords and manifest.json; made where missing.", required=True)
     flags.DEFINE_list("splits", [], "Splits to write, such as train,val. Default: all that the raw files have.")
-    flags.DEFINE_integer("shards", None, "Files per split. Default: up to 16, of 64 images or more.")
+    flags.DEFINE_integer("shards", None, "Files per split. Default: up to 64, of 64 images or more.")
+    flags.DEFINE_integer("workers", None, "Processes. Default: one a core. The files do not depend on it.")
     flags.DEFINE_list(
         "keep_classes",
         [],
@@ -141,9 +205,19 @@ def _define_flags() -> None:
         " set's own order, whatever the order here. Name background too if it is to stay a class.",
     )
     flags.DEFINE_string("ids", "", "Text file of one image id a line: only these images of each split are written.")
+    flags.DEFINE_integer(
+        "downsample",
+        1,
+        "Makes images and labels smaller by this factor: images by the mean of squares, labels by their nearest"
+        " pixel. 2 is the half resolution of the paper's Table 9.",
+    )
+    flags.DEFINE_string("sbd_root", "", "voc12: where SBD's benchmark.tgz was unpacked, instead of below ROOT.")
+    flags.DEFINE_integer("year", 0, "coco: 2014 or 2017, where ROOT has the annotations of both.")
     flags.DEFINE_string("image_dir", "", "folder: where the images are, instead of ROOT/images.")
     flags.DEFINE_string("mask_dir", "", "folder: where the masks are (same stem, .png), instead of ROOT/masks.")
-    flags.DEFINE_list("classes", [], "folder: class names, index 0 first, instead of ROOT/classes.txt.")
+    flags.DEFINE_list(
+        "classes", [], "folder: class names, index 0 first, or a file of them, instead of ROOT/classes.txt."
+    )
     flags.DEFINE_integer(
         "ignore_label",
         IGNORE_LABEL,
@@ -166,15 +240,30 @@ def main() -> None:
         ignore_label=values.ignore_label,
         val_fraction=values.val_fraction,
         split_names=tuple(values.splits),
+        sbd_root=values.sbd_root,
+        year=values.year,
     )
-    written = convert(values.dataset, source, values.out, values.shards, values.keep_classes, values.ids)
-    print(f"{'split':<12}{'images':>8}{'shards':>8}{'bytes':>16}")
+    written = convert(
+        values.dataset,
+        source,
+        values.out,
+        num_shards=values.shards,
+        keep_classes=values.keep_classes,
+        id_file=values.ids,
+        downsample=values.downsample,
+        num_workers=values.workers,
+    )
+    complete = dict(DATASETS[values.dataset].info(source).split_sizes)
+    print(f"{'split':<14}{'images':>8}{'shards':>8}{'bytes':>18}")
     for split in written:
         size = sum(file.size for file in split.files)
-        print(f"{split.name:<12}{split.count:>8}{len(split.files):>8}{size:>16,}")
+        print(f"{split.name:<14}{split.count:>8}{len(split.files):>8}{size:>18,}")
+    for split in written:
+        if not values.ids and complete.get(split.name, split.count) != split.count:
+            print(f"note: the complete {split.name} of {values.dataset} has {complete[split.name]} images.")
     print(f"next: python train.py --experiment=vgg16_large_fov --data_dir={values.out} --workdir=runs/{values.dataset}")
 
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main)
+    command_line.run(main, needs_tensorflow=False)

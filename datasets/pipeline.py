@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import tensorflow as tf
 
 from datasets import tfrecord
@@ -40,6 +39,7 @@ def train_batches(
     pipeline_index: int = 0,
     num_pipelines: int = 1,
     replicas: int = 1,
+    skipped: Sequence[int] = (),
 ) -> tf.data.Dataset:
     """Reads, shuffles, augments and batches a split without end.
 
@@ -61,6 +61,7 @@ def train_batches(
         pipeline_index: which of the pipelines of a training this is.
         num_pipelines: one for each process; pipeline p of n reads rows p*B/n to (p+1)*B/n of each micro-step.
         replicas: devices that this pipeline feeds. Successive elements go to successive replicas.
+        skipped: places in stored order of damaged records to leave out, see `tfrecord.skip_damaged`.
 
     Returns:
         An infinite dataset of dicts, one for each replica and step; with b = B / (num_pipelines * replicas):
@@ -82,10 +83,11 @@ def train_batches(
             f"expected a batch size that divides by the {num_pipelines * replicas} replicas, got {batch_size}."
             " Change train.batch_size."
         )
-    manifest = tfrecord.read_manifest(data_dir)
-    count = _labelled_split(manifest, split).count
+    manifest = tfrecord.read_manifest(data_dir, check_sizes=not skipped)
+    described = _labelled_split(manifest, split).without(skipped)
+    count = described.count
     with tf.device("CPU:0"):  # what tf.data captures from a GPU it would copy back
-        read = _record_reader(manifest, split)
+        read = _record_reader(manifest, described)
         # Two words of 31 bits: stateless ops take int32, and so does the network.
         key = tf.constant([seed & 0x7FFFFFFF, (seed >> 31) & 0x7FFFFFFF], tf.int32)
         order_key, example_key = tf.unstack(tf.random.split(key, 2))
@@ -198,12 +200,13 @@ def shuffled_place(index: tf.Tensor, count: int, epoch: tf.Tensor, seed: tf.Tens
     return index
 
 
-def evaluation_examples(data_dir: str | os.PathLike[str], split: str) -> tf.data.Dataset:
+def evaluation_examples(data_dir: str | os.PathLike[str], split: str, skipped: Sequence[int] = ()) -> tf.data.Dataset:
     """Reads a split once, in stored order and at the stored sizes; nothing is dropped.
 
     Args:
         data_dir: folder written by `datasets.convert`.
         split: its name.
+        skipped: places in stored order of damaged records to leave out, see `tfrecord.skip_damaged`.
 
     Returns:
         A dataset of (image_id string [], image uint8 [H, W, 3] RGB, labels int32 [H, W]). It decodes a few examples
@@ -212,17 +215,17 @@ def evaluation_examples(data_dir: str | os.PathLike[str], split: str) -> tf.data
     Raises:
         UserError: the data folder is not usable, or the split is unknown, empty or without labels.
     """
-    manifest = tfrecord.read_manifest(data_dir)
-    count = _labelled_split(manifest, split).count
+    manifest = tfrecord.read_manifest(data_dir, check_sizes=not skipped)
+    described = _labelled_split(manifest, split).without(skipped)
+    read = _record_reader(manifest, described)
 
-    def load(serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        record = tfrecord.parse(serialized)
+    def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        record = tfrecord.parse(read(place))
         return record["image_id"], tfrecord.decode_image(record["image"]), tfrecord.decode_labels(record["labels"])
 
     return (
-        tf.data.TFRecordDataset(manifest.shard_paths(split))
+        tf.data.Dataset.range(described.count)
         .map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .apply(tf.data.experimental.assert_cardinality(count))
         .prefetch(2)
     )
 
@@ -237,14 +240,10 @@ def _labelled_split(manifest: tfrecord.Manifest, name: str) -> tfrecord.SplitMan
     return split
 
 
-def _record_reader(manifest: tfrecord.Manifest, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns a function from a record's place in stored order, int64 [], to the record, string []."""
-    files = manifest.split(split).files
-    paths = tf.constant(manifest.shard_paths(split))
-    shard_of = tf.constant(np.repeat(np.arange(len(files)), [file.count for file in files]), tf.int64)
-    offsets = np.concatenate([np.cumsum((0, *file.record_bytes[:-1])) for file in files])
-    lengths = np.concatenate([file.record_bytes for file in files])
-    offset_of, length_of = tf.constant(offsets, tf.int64), tf.constant(lengths, tf.int64)
+def _record_reader(manifest: tfrecord.Manifest, split: tfrecord.SplitManifest) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns a function from a record's place in the split's ids, int64 [], to the record, string []."""
+    paths = tf.constant([str(manifest.data_dir / file.name) for file in split.files])
+    shard_of, offset_of, length_of = (tf.constant(places, tf.int64) for places in split.record_places())
 
     def read(place: tf.Tensor) -> tf.Tensor:
         # TFRecordDataset itself cannot start in the middle of a file; the op below it can. It checks the checksums.

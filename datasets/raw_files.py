@@ -11,8 +11,8 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -33,6 +33,9 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+Colour = tuple[int, int, int]
+"""Red, green, blue in 0..255."""
+
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -42,6 +45,9 @@ def read_example(
     mask_path: str | os.PathLike[str] | None,
     num_classes: int,
     ignore_label: int = IGNORE_LABEL,
+    *,
+    palette: Sequence[Colour] = (),
+    colours: Mapping[Colour, int] | None = None,
 ) -> Example:
     """Reads an image and its mask, and checks that they have one size.
 
@@ -51,24 +57,51 @@ def read_example(
         mask_path: see `read_mask`; None for an image without labels.
         num_classes: K.
         ignore_label: the mask value that means 255.
+        palette: see `read_mask`.
+        colours: see `read_mask`.
 
     Returns:
         The example, with labels uint8 [H, W] or None.
 
     Raises:
-        UserError: a file is missing, damaged or not what it should be, or the two sizes differ.
+        UserError: a file is missing, damaged or not what it should be, the two sizes differ, or no pixel is labelled.
     """
-    image = read_image(image_path)
     if mask_path is None:
-        return Example(image_id, image, None)
-    labels = read_mask(mask_path, num_classes, ignore_label)
-    width, height = Image.open(io.BytesIO(image)).size  # reads the header only: nothing is decoded twice
+        return Example(image_id, read_image(image_path), None, (Path(image_path),))
+    labels = read_mask(mask_path, num_classes, ignore_label, palette=palette, colours=colours)
+    return build_example(image_id, image_path, labels, mask_path)
+
+
+def build_example(
+    image_id: str, image_path: str | os.PathLike[str], labels: np.ndarray, labels_path: str | os.PathLike[str]
+) -> Example:
+    """Reads an image and joins it with its labels.
+
+    Args:
+        image_id: name of the example in its split.
+        image_path: see `read_image`.
+        labels: uint8 [H, W], class indices and 255.
+        labels_path: where they come from.
+
+    Returns:
+        The example.
+
+    Raises:
+        UserError: the image is missing or damaged, or the labels have another size than it, or ignore every pixel.
+    """
+    image, (width, height) = _stored_image(image_path)
     if labels.shape != (height, width):
+        found = "x".join(map(str, labels.shape[::-1]))
         raise UserError(
-            f"{mask_path}: expected a mask of its image's size, {width}x{height} (width x height) as in {image_path},"
-            f" got {labels.shape[1]}x{labels.shape[0]}. Export both at one size; resize masks by nearest neighbour."
+            f"{labels_path}: expected a mask of its image's size, {width}x{height} (width x height) as in {image_path},"
+            f" got {found}. Export both at one size; resize masks by nearest neighbour."
         )
-    return Example(image_id, image, labels)
+    if (labels == IGNORE_LABEL).all():
+        raise UserError(
+            f"{labels_path}: expected a mask with at least one labelled pixel, all of them are ignored (255)."
+            " Nothing can be learned from it: leave the image out. In a mask of 0 and 255, write 1 instead of 255."
+        )
+    return Example(image_id, image, labels, (Path(image_path), Path(labels_path)))
 
 
 def read_image(path: str | os.PathLike[str]) -> bytes:
@@ -88,59 +121,101 @@ def read_image(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UserError: the file is missing, empty, damaged, no image, or of a kind without a known value range.
     """
-    data, image = _load(path, "image")
-    if image.mode in ("RGB", "L"):
-        if image.format in ("JPEG", "MPO"):
-            return data
-        # Without its last chunk a PNG decodes in Pillow and not in TensorFlow.
-        whole = image.format == "PNG" and b"IEND" in data
-        if whole and _png_bit_depth(data) == 8 and "transparency" not in image.info:
-            return data
-    encoded = io.BytesIO()
-    _to_rgb(image, path).save(encoded, format="PNG")
-    return encoded.getvalue()
+    return _stored_image(path)[0]
 
 
-def read_mask(path: str | os.PathLike[str], num_classes: int, ignore_label: int = IGNORE_LABEL) -> np.ndarray:
-    """Reads a mask of class indices.
+def read_mask(
+    path: str | os.PathLike[str],
+    num_classes: int,
+    ignore_label: int = IGNORE_LABEL,
+    *,
+    palette: Sequence[Colour] = (),
+    colours: Mapping[Colour, int] | None = None,
+) -> np.ndarray:
+    """Reads a mask.
 
     Args:
-        path: a palette image, whose indices count and not its colours, or a grey image of 1 to 16 bits.
+        path: a palette image, whose indices count and not its colours, or a grey image of 1 to 16 bits. With
+            `colours`, an RGB or palette image, whose colours count; grey images stay indices.
         num_classes: K; values 0..K-1 are classes.
         ignore_label: the value that means 255, the stored ignore label. 255 itself always does.
+        palette: the colour that a palette image has to have at each index that it uses, as far as this list goes: a
+            program that sorts a palette anew changes the indices. A grey palette (index i has i, i, i) will do too.
+        colours: the label, 0..K-1 or 255, of each colour.
 
     Returns:
         uint8 [H, W], values 0..K-1 and 255.
 
     Raises:
-        UserError: the file is missing, empty or damaged, holds colours, or has other values than these.
+        UserError: the file is missing, empty or damaged, holds colours without a meaning, or has other values.
     """
-    data, image = _load(path, "mask")
+    data, image = _open(path, "mask")
+    _decode(image, path, "mask")
     if image.format in ("JPEG", "MPO", "WEBP") and image.mode != "P":
         raise UserError(
             f"{path}: expected a mask stored without loss (PNG), got {image.format}, which changes class indices."
             " Export the mask again as a palette or 8-bit grey PNG."
         )
+    if colours is not None and image.mode in ("P", "RGB", "RGBA"):
+        return _labels_of_colours(path, image, colours)
     if image.mode not in ("P", "L", "1", *_INTEGER_MODES):
         raise UserError(
             f"{path}: expected a mask of class indices (palette or grey PNG), got colours (Pillow mode {image.mode})."
-            " Replace each colour by the index of its class and save the mask as an 8-bit grey PNG."
+            " Replace each colour by the index of its class and save the mask as an 8-bit grey PNG (folder: or give"
+            " every class its colour in classes.txt)."
         )
-    values = np.asarray(image).astype(np.int64)
-    if image.format == "PNG" and image.mode == "L":
-        # Pillow stretches grey of 2 and 4 bits to 0..255: index 3 of 4 bits would arrive as 51.
-        values //= 255 // (2 ** min(_png_bit_depth(data), 8) - 1)
-    ignored = (values == ignore_label) | (values == IGNORE_LABEL)
-    wrong = ~ignored & ((values < 0) | (values >= num_classes))
+    values = np.asarray(image)
+    if values.dtype != np.uint8:
+        values = values.astype(np.int64)
+    used = _distinct(values).astype(np.int64)
+    if image.mode == "P":
+        _check_palette(path, image, used, palette)
+    # Pillow stretches grey of 2 and 4 bits to 0..255: index 3 of 4 bits would arrive as 51.
+    stretch = 255 // (2 ** min(_png_bit_depth(data), 8) - 1) if image.format == "PNG" and image.mode == "L" else 1
+    meant = used // stretch
+    labels = np.where((meant == ignore_label) | (meant == IGNORE_LABEL), IGNORE_LABEL, meant)
+    wrong = (labels != IGNORE_LABEL) & ((labels < 0) | (labels >= num_classes))
     if wrong.any():
-        found = np.unique(values[wrong])
         others = sorted({ignore_label, IGNORE_LABEL})
         raise UserError(
             f"{path}: expected class indices 0..{num_classes - 1} or the ignore value"
-            f" {' or '.join(map(str, others))}, got {_some(found.tolist())}."
+            f" {' or '.join(map(str, others))}, got {some(meant[wrong].tolist())}."
             " Name every class, or say which value to leave out (folder: --classes, --ignore_label)."
         )
-    return np.where(ignored, IGNORE_LABEL, values).astype(np.uint8)
+    if values.dtype == np.uint8:
+        return values if np.array_equal(labels, used) else _table(used, labels)[values]
+    return labels.astype(np.uint8)[np.searchsorted(used, values)]
+
+
+def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
+    """Returns the colours of a palette image by their indices, () for any other image; decodes nothing.
+
+    Raises:
+        UserError: the file is missing, empty or no image.
+    """
+    _, image = _open(path, "mask")
+    return tuple(_palette(image)) if image.mode == "P" else ()
+
+
+def downsample(example: Example, factor: int) -> Example:
+    """Makes an example smaller.
+
+    Args:
+        example: H x W pixels.
+        factor: >= 2.
+
+    Returns:
+        ceil(H / factor) x ceil(W / factor) pixels, the image as PNG. Each pixel of the image is the mean of a square
+        of factor x factor; its label is that of the square's pixel (factor // 2, factor // 2), never a mixture.
+    """
+    with Image.open(io.BytesIO(example.image)) as image:
+        smaller = encode_png(image.reduce(factor))
+        height, width = image.height, image.width
+    if example.labels is None:
+        return example._replace(image=smaller)
+    rows = np.minimum(np.arange(0, height, factor) + factor // 2, height - 1)
+    columns = np.minimum(np.arange(0, width, factor) + factor // 2, width - 1)
+    return example._replace(image=smaller, labels=example.labels[np.ix_(rows, columns)])
 
 
 def read_list(path: str | os.PathLike[str], hint: str) -> list[str]:
@@ -165,34 +240,163 @@ def read_list(path: str | os.PathLike[str], hint: str) -> list[str]:
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
         raise UserError(f"{path}: expected one entry a line, the file is empty. {hint}")
-    twice = [entry for entry, times in collections.Counter(entries).items() if times > 1]
-    if twice:
-        raise UserError(f"{path}: expected every entry once, found twice: {_some(twice)}. Remove the repetitions.")
+    _check_once(path, entries)
     return entries
 
 
-def _load(path: str | os.PathLike[str], kind: str) -> tuple[bytes, Image.Image]:
-    """Returns the file's bytes and its decoded first frame; `kind` is "image" or "mask", for messages."""
+def read_ids(path: str | os.PathLike[str], hint: str) -> list[str]:
+    """Reads a list of image ids of one of the PASCAL data sets.
+
+    Args:
+        path: see `read_list`. A line is an id, or starts with a path such as "/JPEGImages/ID.jpg".
+        hint: see `read_list`.
+
+    Returns:
+        The ids in file order.
+
+    Raises:
+        UserError: see `read_list`; an id comes twice.
+    """
+    ids = [PurePosixPath(line.split()[0]).stem for line in read_list(path, hint)]
+    _check_once(path, ids)
+    return ids
+
+
+def read_bytes(path: str | os.PathLike[str], kind: str) -> bytes:
+    """Reads a whole file; `kind`, such as "image", says in messages what it should be.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is empty.
+    """
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: expected this {kind}, found no such file. Add it or leave its id out.") from None
+        broken = " (a symbolic link to nowhere)" if os.path.islink(path) else ""
+        raise UserError(
+            f"{path}: expected this {kind}, found no such file{broken}. Add it or leave its id out."
+        ) from None
     except OSError as error:
         raise UserError(f"{path}: expected a readable {kind} file, got: {error.strerror or error}.") from None
     if not data:
         raise UserError(f"{path}: expected a readable {kind} file, got 0 bytes. Copy it again or leave its id out.")
+    return data
+
+
+def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
+    twice = [entry for entry, times in collections.Counter(entries).items() if times > 1]
+    if twice:
+        raise UserError(f"{path}: expected every entry once, found twice: {some(twice)}. Remove the repetitions.")
+
+
+def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]:
+    """Returns what `read_image` does, and (width, height)."""
+    data, image = _open(path, "image")
+    size = image.size
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
+        image.draft("L", (1, 1))
+        _decode(image, path, "image")
+        return data, size
+    _decode(image, path, "image")
+    # Without its last chunk a PNG decodes in Pillow and not in TensorFlow.
+    if image.format == "PNG" and image.mode in ("RGB", "L") and b"IEND" in data:
+        if _png_bit_depth(data) == 8 and "transparency" not in image.info:
+            return data, size
+    return encode_png(_to_rgb(image, path)), size
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encodes an image as a PNG."""
+    encoded = io.BytesIO()
+    image.save(encoded, format="PNG")
+    return encoded.getvalue()
+
+
+def _open(path: str | os.PathLike[str], kind: str) -> tuple[bytes, Image.Image]:
+    """Returns the file's bytes and its first frame, not yet decoded; `kind` is "image" or "mask", for messages."""
+    data = read_bytes(path, kind)
     try:
         image = Image.open(io.BytesIO(data))
-        image.load()
     except _DECODE_ERRORS as error:
         # Pillow names our in-memory file by its address, which helps nobody.
         reason = "no known image format" if "cannot identify" in str(error) else " ".join(str(error).split())
-        raise UserError(
-            f"{path}: expected a whole {kind}, cannot decode it ({reason}). Copy the file again or leave its id out."
-        ) from None
+        raise _undecodable(path, kind, reason) from None
     if 0 in image.size:
         raise UserError(f"{path}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave its id out.")
     return data, image
+
+
+def _decode(image: Image.Image, path: str | os.PathLike[str], kind: str) -> None:
+    try:
+        image.load()
+    except _DECODE_ERRORS as error:
+        raise _undecodable(path, kind, " ".join(str(error).split())) from None
+
+
+def _undecodable(path: str | os.PathLike[str], kind: str, reason: str) -> UserError:
+    return UserError(
+        f"{path}: expected a whole {kind}, cannot decode it ({reason}). Copy the file again or leave its id out."
+    )
+
+
+def _labels_of_colours(path: str | os.PathLike[str], image: Image.Image, colours: Mapping[Colour, int]) -> np.ndarray:
+    """Returns uint8 [H, W], the label of each pixel's colour."""
+    if image.mode == "P":
+        indices = np.asarray(image)
+        used = _distinct(indices)
+        found = _palette(image)
+        packed = np.array([_packed(found[index]) if index < len(found) else -1 for index in used])
+    else:
+        pixels = np.asarray(image.convert("RGB")).astype(np.uint32)  # [H, W, 3]
+        indices = pixels[:, :, 0] << 16 | pixels[:, :, 1] << 8 | pixels[:, :, 2]  # [H, W]
+        packed = used = _distinct(indices)
+    labels = {_packed(colour): label for colour, label in colours.items()}
+    unknown = [f"({key >> 16}, {key >> 8 & 255}, {key & 255})" for key in packed.tolist() if key not in labels]
+    if unknown:
+        raise UserError(
+            f"{path}: expected only the colours of the classes, got {some(unknown)}. Give each a class in"
+            " classes.txt, or a line 'ignore' if it does not count; soft edges come from resizing or from JPEG:"
+            " export the mask again without either."
+        )
+    meant = np.array([labels[key] for key in packed.tolist()], np.uint8)
+    return meant[np.searchsorted(used, indices)]
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Returns the distinct values, sorted; label maps are runs of one value, so only the ends of runs are sorted."""
+    flat = values.ravel()
+    return np.unique(flat[np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))])
+
+
+def _check_palette(
+    path: str | os.PathLike[str], image: Image.Image, used: np.ndarray, palette: Sequence[Colour]
+) -> None:
+    """Raises UserError where an index that the image uses has another colour than in `palette`."""
+    found = _palette(image)
+    for index in used.tolist():
+        if index < min(len(found), len(palette)) and found[index] not in (palette[index], (index, index, index)):
+            raise UserError(
+                f"{path}: expected index {index} of its palette to be the colour {palette[index]}, got {found[index]}:"
+                " the palette was sorted anew, and so its indices mean other classes than elsewhere. Export the mask"
+                " again with the original palette, or as an 8-bit grey PNG of class indices."
+            )
+
+
+def _palette(image: Image.Image) -> list[Colour]:
+    """Returns the colours of a palette image."""
+    levels = image.getpalette("RGB") or []
+    return list(zip(levels[::3], levels[1::3], levels[2::3], strict=True))
+
+
+def _packed(colour: Colour) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _table(used: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns uint8 [256], the label of each used value."""
+    table = np.full(256, IGNORE_LABEL, np.uint8)
+    table[used] = labels
+    return table
 
 
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
@@ -217,8 +421,8 @@ def _png_bit_depth(data: bytes) -> int:
     return data[24]
 
 
-def _some(items: Iterable[object], limit: int = 8) -> str:
-    """Returns the first items for a message, and how many more there are."""
+def some(items: Iterable[object], limit: int = 8) -> str:
+    """Returns the first items for a message, and how many more there are: "1, 2, 3 and 9 more"."""
     listed = list(items)
     rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(str(item) for item in listed[:limit]) + rest

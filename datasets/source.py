@@ -3,17 +3,18 @@
 Each module of `DATASETS` provides the same four functions, so that the converter knows none of them:
 
     info(source) -> DatasetInfo                   the classes
-    splits(source) -> list[str]                   the splits that the files allow, in the order to write them
+    splits(source) -> list[str]                   the splits to write where none is named, in the order to write them
     ids(source, split) -> list[str]               the images of one split, in the order to store them
     example(source, split, image_id) -> Example   one image with its labels, read and validated
 
 Each raises UserError for what the user can mend, and reads no more than its answer needs: listing ids
-decodes nothing. None of them needs TensorFlow.
+decodes no image. None of them needs TensorFlow: `example` runs in processes that do not import it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -29,10 +30,14 @@ class Source:
         root: the data set's folder; "" where the data set needs none or other places are named.
         image_dir: folder of images, instead of ROOT/images.
         mask_dir: folder of masks, instead of ROOT/masks.
-        classes: class names, index 0 first, instead of ROOT/classes.txt.
+        classes: class names, index 0 first, or one file of them, instead of ROOT/classes.txt.
         ignore_label: the mask value, 0..65535, of pixels that are not to count; stored as 255.
         val_fraction: share of the images, in (0, 1), that becomes val where no split files exist.
         split_names: the splits asked for; empty for all there are.
+        sbd_root: the folder of SBD, where it is not below root.
+        year: the year of the data set, where root has several; 0 for the only one.
+        scratch: folder for what a module derives from the raw files and shares between the processes of one
+            conversion; "" for a temporary one.
     """
 
     root: str = ""
@@ -42,6 +47,9 @@ class Source:
     ignore_label: int = IGNORE_LABEL
     val_fraction: float = 0.1
     split_names: tuple[str, ...] = ()
+    sbd_root: str = ""
+    year: int = 0
+    scratch: str = ""
 
 
 class Example(NamedTuple):
@@ -51,8 +59,10 @@ class Example(NamedTuple):
         image_id: unique in its split.
         image: an encoded 8-bit RGB or grey JPEG or PNG.
         labels: uint8 [H, W], class indices and 255 (ignore), of the image's size; None in a test split.
+        files: the raw files that it was read from.
     """
 
     image_id: str
     image: bytes
     labels: np.ndarray | None
+    files: tuple[Path, ...] = ()

@@ -2,17 +2,26 @@
 
 Layout, below --root (which may also be VOCdevkit or VOC2012 itself):
 
-    VOCdevkit/VOC2012/ImageSets/Segmentation/{train,trainaug,val,trainval,trainvalaug,test}.txt
+    VOCdevkit/VOC2012/ImageSets/Segmentation/{train,val,trainval,test}.txt
     VOCdevkit/VOC2012/JPEGImages/ID.jpg
-    VOCdevkit/VOC2012/SegmentationClass/ID.png       PASCAL's own masks
-    VOCdevkit/VOC2012/SegmentationClassAug/ID.png    SBD's masks as palette PNGs, for trainaug and trainvalaug
+    VOCdevkit/VOC2012/SegmentationClass/ID.png              PASCAL's own masks
+
+and for trainaug and trainvalaug SBD, as it is released or as palette PNGs with their list:
+
+    benchmark_RELEASE/dataset/{train.txt,val.txt,cls/ID.mat}
+    VOCdevkit/VOC2012/SegmentationClassAug/ID.png
+    VOCdevkit/VOC2012/ImageSets/Segmentation/{trainaug,trainvalaug}.txt
+
+trainaug is VOC's train and all of SBD without VOC's val, 10,582 images. Where PASCAL labels an image too its mask
+wins: it is drawn finer, and marks void borders.
 """
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+import functools
+from pathlib import Path
 
-from datasets import raw_files
+from datasets import raw_files, sbd
 from datasets.source import Example, Source
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
@@ -40,23 +49,29 @@ CLASS_NAMES = (
     "train",
     "tvmonitor",
 )
-INFO = DatasetInfo(name="voc12", class_names=CLASS_NAMES, palette=pascal_palette(len(CLASS_NAMES)))
+SPLIT_SIZES = {"train": 1464, "trainaug": 10582, "val": 1449, "trainval": 2913, "trainvalaug": 12031, "test": 1456}
+INFO = DatasetInfo(
+    name="voc12",
+    class_names=CLASS_NAMES,
+    palette=pascal_palette(len(CLASS_NAMES)),
+    split_sizes=tuple(SPLIT_SIZES.items()),
+)
 
+_ALL_COLOURS = pascal_palette(256)
+_TRAINVAL = "It is part of VOCtrainval_11-May-2012.tar."
+_AUGMENTED = (
+    "It is made from SBD: unpack SBD's benchmark.tgz below --root (benchmark_RELEASE) or name its place by --sbd_root,"
+    " or bring this list, and masks in SegmentationClassAug. Without SBD, leave trainaug and trainvalaug out of"
+    " --splits."
+)
 _LIST_ORIGIN = {
-    "train": "It is part of VOCtrainval_11-May-2012.tar.",
-    "val": "It is part of VOCtrainval_11-May-2012.tar.",
-    "trainval": "It is part of VOCtrainval_11-May-2012.tar.",
+    "train": _TRAINVAL,
+    "val": _TRAINVAL,
+    "trainval": _TRAINVAL,
     "test": "It is part of the VOC 2012 test archive of the PASCAL evaluation server.",
-    "trainaug": (
-        "trainaug is not PASCAL's own: its list (10582 ids: train, and SBD without val) and its masks,"
-        " SegmentationClassAug, are made from SBD. Without them, leave trainaug out of --splits."
-    ),
-    "trainvalaug": (
-        "trainvalaug is not PASCAL's own: its list is trainaug.txt followed by val.txt (12031 ids). Without"
-        " SegmentationClassAug, leave trainvalaug out of --splits."
-    ),
+    "trainaug": _AUGMENTED,
+    "trainvalaug": _AUGMENTED,
 }
-_SPLITS = ("train", "trainaug", "val", "trainval", "trainvalaug", "test")
 _AUGMENTED_SPLITS = ("trainaug", "trainvalaug")
 
 
@@ -67,53 +82,74 @@ def info(source: Source) -> DatasetInfo:
 
 
 def splits(source: Source) -> list[str]:
-    """Returns the splits whose list files exist.
+    """Returns the splits whose list files exist, and trainaug where SBD is there.
+
+    trainvalaug, which only a submission to the test server wants, has to be named where it has no list.
 
     Raises:
         UserError: no VOC 2012 folder below the root, or no list file in it.
     """
     folder = _lists(source)
-    found = [split for split in _SPLITS if (folder / f"{split}.txt").is_file()]
+    found = [split for split in SPLIT_SIZES if (folder / f"{split}.txt").is_file()]
     if not found:
-        raise UserError(f"{folder}: expected lists such as train.txt and val.txt, found none. {_LIST_ORIGIN['train']}")
-    return found
+        raise UserError(f"{folder}: expected lists such as train.txt and val.txt, found none. {_TRAINVAL}")
+    if sbd.find_folder(source) is not None:
+        found.append("trainaug")
+    return [split for split in SPLIT_SIZES if split in found]
 
 
 def ids(source: Source, split: str) -> list[str]:
     """Returns the ids of a split in the order of its list.
 
-    A line is an id, or, as in SBD's lists, "/JPEGImages/ID.jpg /SegmentationClassAug/ID.png".
-
     Raises:
         UserError: an unknown split, or its list is missing or not a list.
     """
-    if split not in _SPLITS:
-        raise UserError(f"voc12 has the splits {', '.join(_SPLITS)}, got {split!r}. Correct --splits.")
-    lines = raw_files.read_list(_lists(source) / f"{split}.txt", _LIST_ORIGIN[split])
+    if split not in SPLIT_SIZES:
+        raise UserError(f"voc12 has the splits {', '.join(SPLIT_SIZES)}, got {split!r}. Correct --splits.")
+    path = _lists(source) / f"{split}.txt"
+    if split not in _AUGMENTED_SPLITS:
+        return raw_files.read_ids(path, _LIST_ORIGIN[split])
+    sbd_folder = sbd.find_folder(source)
     masks = _root(source) / "SegmentationClassAug"
-    if split in _AUGMENTED_SPLITS and not masks.is_dir():
-        raise UserError(f"{masks}: expected SBD's masks for {split}, found no such folder. {_LIST_ORIGIN['trainaug']}")
-    return [PurePosixPath(line.split()[0]).stem for line in lines]
+    if sbd_folder is None and not masks.is_dir():
+        raise UserError(f"{masks}: expected SBD's masks for {split}, found no such folder. {_AUGMENTED}")
+    if path.is_file():
+        return raw_files.read_ids(path, _LIST_ORIGIN[split])
+    if split == "trainvalaug":
+        return ids(source, "trainaug") + ids(source, "val")
+    if sbd_folder is None:
+        return raw_files.read_ids(path, _LIST_ORIGIN[split])
+    train, val = ids(source, "train"), ids(source, "val")
+    own = {*train, *val}
+    return train + [image_id for image_id in sbd.ids(sbd_folder) if image_id not in own]
 
 
 def example(source: Source, split: str, image_id: str) -> Example:
-    """Reads one image and its mask.
-
-    Where an image of an augmented split has two masks, PASCAL's wins: it is drawn finer and marks void borders.
+    """Reads one image and its labels.
 
     Raises:
         UserError: a file is missing or not what it should be.
     """
     root = _root(source)
     image_path = root / "JPEGImages" / f"{image_id}.jpg"
+    mask_path = root / "SegmentationClass" / f"{image_id}.png"
     if split == "test":
         return raw_files.read_example(image_id, image_path, None, INFO.num_classes)
-    mask_path = root / "SegmentationClass" / f"{image_id}.png"
+    made_path = root / "SegmentationClassAug" / f"{image_id}.png"
     if split in _AUGMENTED_SPLITS and not mask_path.is_file():
-        mask_path = root / "SegmentationClassAug" / f"{image_id}.png"
-    return raw_files.read_example(image_id, image_path, mask_path, INFO.num_classes)
+        sbd_folder = sbd.find_folder(source)
+        if made_path.is_file() or sbd_folder is None:
+            mask_path = made_path
+        elif image_id not in _ids_with_own_mask(source):
+            labels_path = sbd_folder / "cls" / f"{image_id}.mat"
+            if not image_path.is_file():
+                image_path = sbd_folder / "img" / f"{image_id}.jpg"
+            labels = sbd.read_labels(labels_path, INFO.num_classes)
+            return raw_files.build_example(image_id, image_path, labels, labels_path)
+    return raw_files.read_example(image_id, image_path, mask_path, INFO.num_classes, palette=_ALL_COLOURS)
 
 
+@functools.lru_cache(maxsize=8)  # `example` asks for it each time
 def _root(source: Source) -> Path:
     """Returns the VOC2012 folder."""
     if not source.root:
@@ -128,6 +164,13 @@ def _root(source: Source) -> Path:
         f"--root={source.root}: expected VOCdevkit/VOC2012/ImageSets/Segmentation below it, found none."
         " Give the folder that holds VOCdevkit, as VOCtrainval_11-May-2012.tar unpacks it."
     )
+
+
+@functools.lru_cache(maxsize=8)  # `example` asks for it each time
+def _ids_with_own_mask(source: Source) -> frozenset[str]:
+    """Returns the ids of VOC's train and val: a mask of theirs that is missing is not to be had from SBD."""
+    lists = [_lists(source) / f"{split}.txt" for split in ("train", "val")]
+    return frozenset(image_id for path in lists if path.is_file() for image_id in raw_files.read_ids(path, ""))
 
 
 def _lists(source: Source) -> Path:

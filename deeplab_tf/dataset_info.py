@@ -39,6 +39,8 @@ class DatasetInfo:
         palette: (red, green, blue) in 0..255 per class, for masks, overlays and legends.
         ignore_label: the label of pixels that count neither in the loss nor in the metrics.
         train_split: the split that training takes by default.
+        split_sizes: (split, number of images) of the complete data set, where that is known; two data sets are equal
+            without it.
     """
 
     name: str
@@ -46,6 +48,7 @@ class DatasetInfo:
     palette: tuple[tuple[int, int, int], ...]
     ignore_label: int = IGNORE_LABEL
     train_split: str = "train"
+    split_sizes: tuple[tuple[str, int], ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.class_names) <= 255:
@@ -73,4 +76,5 @@ class DatasetInfo:
             palette=tuple((int(r), int(g), int(b)) for r, g, b in fields["palette"]),
             ignore_label=int(fields["ignore_label"]),
             train_split=fields["train_split"],
+            split_sizes=tuple((str(split), int(size)) for split, size in fields.get("split_sizes", ())),
         )

@@ -13,10 +13,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import pipeline, tfrecord
+from datasets import pipeline
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from tests.datasets.stored import write_examples
 
 INFO = DatasetInfo("tiny", ("a", "b", "c"), pascal_palette(3))
 NUM_EXAMPLES = 7
@@ -46,10 +47,10 @@ def coded_examples(count: int) -> Iterator[Example]:
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("records")
-    tfrecord.write_shards(coded_examples(NUM_EXAMPLES), NUM_EXAMPLES, INFO, "train", folder, num_shards=3)
-    tfrecord.write_shards(coded_examples(2), 2, INFO, "pair", folder, num_shards=1)
+    write_examples(coded_examples(NUM_EXAMPLES), INFO, "train", folder, num_shards=3)
+    write_examples(coded_examples(2), INFO, "pair", folder)
     unlabelled = [example._replace(labels=None) for example in coded_examples(2)]
-    tfrecord.write_shards(unlabelled, 2, INFO, "test", folder, num_shards=1)
+    write_examples(unlabelled, INFO, "test", folder)
     return folder
 
 
@@ -241,13 +242,28 @@ def test_evaluation_gives_every_example_in_stored_order_at_its_own_size(data_dir
 
 
 def test_a_damaged_record_stops_training(tmp_path: Path) -> None:
-    tfrecord.write_shards(coded_examples(1), 1, INFO, "train", tmp_path, num_shards=1)
+    write_examples(coded_examples(1), INFO, "train", tmp_path)
     shard = tmp_path / "train-00000-of-00001.tfrecord"
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
     with pytest.raises(tf.errors.DataLossError):
         elements(tmp_path, 1)
+
+
+def test_damaged_records_can_be_left_out(tmp_path: Path) -> None:
+    split = write_examples(coded_examples(NUM_EXAMPLES), INFO, "train", tmp_path, num_shards=2)
+    shard = tmp_path / split.files[0].name
+    data = bytearray(shard.read_bytes())
+    data[split.files[0].record_bytes[0] + 40] ^= 1  # in the second record
+    shard.write_bytes(data)
+    rest = [number for number in range(NUM_EXAMPLES) if number != 1]
+    stored = pipeline.evaluation_examples(tmp_path, "train", skipped=(1,))
+    assert stored.cardinality() == len(rest)
+    assert [image_id.decode() for image_id, _, _ in stored.as_numpy_iterator()] == [f"id{number}" for number in rest]
+    epoch = elements(tmp_path, len(rest), skipped=(1,), scales=())
+    reds = sorted(int(element["image"][0, 0, 0, 0, 0]) for element in epoch)
+    assert reds == [10 * (number + 1) for number in rest]
 
 
 def test_user_errors_name_what_to_change(data_dir: Path) -> None:

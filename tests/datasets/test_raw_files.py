@@ -210,3 +210,84 @@ def test_a_bad_list_is_refused_by_name(tmp_path: Path, content: bytes, reason: s
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(UserError, match=rf"list\.txt.*{reason}"):
         raw_files.read_list(tmp_path / "list.txt", "")
+
+
+def test_all_ignored_pixels_are_an_empty_mask(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "image.png")
+    Image.fromarray(np.full((16, 16), 255, np.uint8)).save(tmp_path / "mask.png")
+    with pytest.raises(UserError, match=r"mask\.png: expected a mask with at least one labelled pixel"):
+        raw_files.read_example("image", tmp_path / "image.png", tmp_path / "mask.png", num_classes=2)
+
+
+def test_an_example_names_the_files_it_was_read_from(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "image.png")
+    Image.fromarray(RAMP * 0).save(tmp_path / "mask.png")
+    example = raw_files.read_example("a", tmp_path / "image.png", tmp_path / "mask.png", num_classes=2)
+    assert example.files == (tmp_path / "image.png", tmp_path / "mask.png")
+    assert raw_files.read_example("a", tmp_path / "image.png", None, 2).files == (tmp_path / "image.png",)
+
+
+def test_a_palette_has_to_be_the_expected_one_where_the_mask_uses_it(tmp_path: Path) -> None:
+    labels = save_mask(tmp_path / "mask.png", "P") % 4
+    right = [(9, 9, 9), (200, 0, 0), (200, 0, 0), (0, 0, 1)]
+    for palette in (right, [*right, (1, 2, 3)], right[:2], ()):
+        np.testing.assert_array_equal(raw_files.read_mask(tmp_path / "mask.png", 4, palette=palette), labels)
+    with pytest.raises(
+        UserError, match=r"expected index 3 of its palette to be the colour \(5, 5, 5\), got \(0, 0, 1\)"
+    ):
+        raw_files.read_mask(tmp_path / "mask.png", 4, palette=[*right[:3], (5, 5, 5)])
+
+
+def test_a_grey_palette_stands_for_its_indices(tmp_path: Path) -> None:
+    image = Image.frombytes("P", (2, 1), bytes([0, 3]))
+    image.putpalette([level for index in range(256) for level in (index, index, index)])
+    image.save(tmp_path / "mask.png")
+    result = raw_files.read_mask(tmp_path / "mask.png", 4, palette=[(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)])
+    np.testing.assert_array_equal(result, [[0, 3]])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_become_labels_by_a_table(tmp_path: Path, mode: str) -> None:
+    rng = np.random.default_rng(0)
+    table = {(0, 0, 1): 0, (0, 1, 0): 1, (255, 254, 253): 7, (1, 2, 3): 255}
+    colours = np.array(list(table), np.uint8)
+    chosen = rng.integers(0, len(table), (13, 17))
+    image = Image.fromarray(colours[chosen])
+    (image.quantize(4) if mode == "P" else image.convert(mode)).save(tmp_path / "mask.png")
+    result = raw_files.read_mask(tmp_path / "mask.png", 8, colours=table)
+    np.testing.assert_array_equal(result, np.array(list(table.values()), np.uint8)[chosen])
+    del table[(255, 254, 253)]
+    with pytest.raises(UserError, match=r"mask\.png: expected only the colours of the classes, got \(255, 254, 253\)"):
+        raw_files.read_mask(tmp_path / "mask.png", 8, colours=table)
+
+
+def test_a_jpeg_of_colours_is_refused_even_with_a_table(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "mask.png", format="JPEG")
+    with pytest.raises(UserError, match="stored without loss"):
+        raw_files.read_mask(tmp_path / "mask.png", 2, colours={(0, 0, 0): 0})
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 3), (8, 8), (9, 1), (17, 500)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+def test_a_jpeg_of_any_size_is_kept_and_cut_anywhere_refused(tmp_path: Path, size: tuple, options: dict) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)).save(tmp_path / "a.jpg", **options)
+    data = (tmp_path / "a.jpg").read_bytes()
+    assert raw_files.read_image(tmp_path / "a.jpg") == data
+    for end in np.linspace(1, len(data) - 1, 15).astype(int):
+        (tmp_path / "a.jpg").write_bytes(data[:end])
+        with pytest.raises(UserError, match=r"a\.jpg: expected a whole image"):
+            raw_files.read_image(tmp_path / "a.jpg")
+
+
+def test_a_link_to_nowhere_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(UserError, match=r"a\.jpg: .*no such file \(a symbolic link to nowhere\)"):
+        raw_files.read_image(tmp_path / "a.jpg")
+
+
+def test_ids_may_be_paths_of_images(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("/JPEGImages/a.jpg /masks/a.png\nb\n")
+    assert raw_files.read_ids(tmp_path / "list.txt", "") == ["a", "b"]
+    (tmp_path / "list.txt").write_text("/JPEGImages/a.jpg /masks/a.png\na\n")
+    with pytest.raises(UserError, match=r"list\.txt: expected every entry once, found twice: a"):
+        raw_files.read_ids(tmp_path / "list.txt", "")

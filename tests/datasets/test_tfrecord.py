@@ -1,10 +1,8 @@
-"""The stored form: what is written comes back, the same bytes each time, and damage is named."""
+"""The stored form in TensorFlow: records come apart, decode like Pillow, and damaged ones are named or left out."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from datasets import tfrecord
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from tests.datasets.stored import write_examples
 
 INFO = DatasetInfo("tiny", ("background", "cat"), pascal_palette(2))
 
@@ -35,18 +34,13 @@ def examples(count: int, labelled: bool = True) -> Iterator[Example]:
         yield Example(f"id{index}", image, labels if labelled else None)
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def stored_records(folder: Path) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(sorted(map(str, folder.glob("*.tfrecord"))))
 
 
 def test_examples_come_back_in_order(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(5), 5, INFO, "train", tmp_path, num_shards=2)
-    manifest = tfrecord.read_manifest(tmp_path)
-    assert manifest.info == INFO
-    split = manifest.split("train")
-    assert split.ids == ("id0", "id1", "id2", "id3", "id4")
-    assert [file.count for file in split.files] == [2, 3]
-    records = list(tf.data.TFRecordDataset(manifest.shard_paths("train")))
+    write_examples(examples(5), INFO, "train", tmp_path, num_shards=2)
+    records = list(stored_records(tmp_path))
     for record, expected in zip(records, examples(5), strict=True):
         fields = tfrecord.parse(record)
         assert fields["image_id"] == expected.image_id.encode()
@@ -54,120 +48,68 @@ def test_examples_come_back_in_order(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tfrecord.decode_labels(fields["labels"]), expected.labels)
 
 
-def test_the_manifest_describes_each_file(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(5), 5, INFO, "train", tmp_path, num_shards=2)
-    fields = json.loads((tmp_path / "manifest.json").read_text())
-    assert fields["format_version"] == 1
-    for file in fields["splits"]["train"]["files"]:
-        data = (tmp_path / file["name"]).read_bytes()
-        assert hashlib.sha256(data).hexdigest() == file["sha256"]
-        assert sum(file["record_bytes"]) == len(data)
-    assert set(contents(tmp_path)) == {
-        "manifest.json",
-        "train-00000-of-00002.tfrecord",
-        "train-00001-of-00002.tfrecord",
-    }
-
-
-def test_the_same_examples_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        tfrecord.write_shards(examples(5), 5, INFO, "train", tmp_path / name, num_shards=2)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-
-
-def test_a_second_split_is_added_and_a_split_written_again_is_replaced(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(5), 5, INFO, "train", tmp_path, num_shards=3)
-    tfrecord.write_shards(examples(2), 2, INFO, "val", tmp_path, num_shards=1)
-    assert list(tfrecord.read_manifest(tmp_path).splits) == ["train", "val"]
-    tfrecord.write_shards(examples(4), 4, INFO, "train", tmp_path, num_shards=1)
-    manifest = tfrecord.read_manifest(tmp_path)
-    assert (manifest.split("train").count, manifest.split("val").count) == (4, 2)
-    assert sorted(path.name for path in tmp_path.glob("train*")) == ["train-00000-of-00001.tfrecord"]
-
-
-def test_trainaug_is_what_training_takes_where_it_exists(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(2), 2, INFO, "train", tmp_path, num_shards=1)
-    assert tfrecord.read_manifest(tmp_path).info.train_split == "train"
-    tfrecord.write_shards(examples(3), 3, INFO, "trainaug", tmp_path, num_shards=1)
-    tfrecord.write_shards(examples(1), 1, INFO, "val", tmp_path, num_shards=1)
-    assert tfrecord.read_manifest(tmp_path).info.train_split == "trainaug"
-
-
-def test_other_classes_are_refused_in_the_same_folder(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(2), 2, INFO, "train", tmp_path, num_shards=1)
-    other = DatasetInfo("tiny", ("background", "dog"), pascal_palette(2))
-    with pytest.raises(UserError, match=r"background, cat.*background, dog"):
-        tfrecord.write_shards(examples(2), 2, other, "val", tmp_path, num_shards=1)
-
-
-def test_a_failed_conversion_leaves_what_was_there(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(3), 3, INFO, "train", tmp_path, num_shards=1)
-    before = contents(tmp_path)
-
-    def failing() -> Iterator[Example]:
-        yield from examples(2)
-        raise UserError("the third file is damaged")
-
-    with pytest.raises(UserError, match="third file"):
-        tfrecord.write_shards(failing(), 3, INFO, "train", tmp_path, num_shards=1)
-    assert contents(tmp_path) == before
-
-
-def test_a_wrong_count_or_a_repeated_id_is_a_defect_of_the_caller(tmp_path: Path) -> None:
-    for count in (2, 4):
-        with pytest.raises(ValueError, match=f"expected {count} examples"):
-            tfrecord.write_shards(examples(3), count, INFO, "train", tmp_path, num_shards=1)
-    with pytest.raises(ValueError, match="1 repetitions"):
-        tfrecord.write_shards([*examples(2), *examples(1)], 3, INFO, "train", tmp_path, num_shards=1)
-
-
-def test_a_test_split_has_no_labels(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(2, labelled=False), 2, INFO, "test", tmp_path, num_shards=1)
-    manifest = tfrecord.read_manifest(tmp_path)
-    assert not manifest.split("test").has_labels
-    record = next(iter(tf.data.TFRecordDataset(manifest.shard_paths("test"))))
+def test_no_labels_come_back_as_an_empty_string(tmp_path: Path) -> None:
+    write_examples(examples(2, labelled=False), INFO, "test", tmp_path)
+    record = next(iter(stored_records(tmp_path)))
     assert tfrecord.parse(record)["labels"] == b""
 
 
-def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="expected to write TFRecords there"):
-        tfrecord.write_shards(examples(2), 2, INFO, "train", tmp_path / "file", num_shards=1)
+@pytest.fixture
+def damaged(tmp_path: Path) -> tfrecord.Manifest:
+    """Five records in two files; one bit of id1, the second of the first, and of id4, the last, are wrong."""
+    split = write_examples(examples(5), INFO, "train", tmp_path, num_shards=2)
+    for file, offset in zip(split.files, (split.files[0].record_bytes[0] + 30, -10), strict=True):
+        data = bytearray((tmp_path / file.name).read_bytes())
+        data[offset] ^= 4
+        (tmp_path / file.name).write_bytes(data)
+    return tfrecord.read_manifest(tmp_path)
 
 
-def test_a_split_name_cannot_leave_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"split name.*'\.\./train'"):
-        tfrecord.write_shards(examples(2), 2, INFO, "../train", tmp_path, num_shards=1)
+def test_damaged_records_are_found_with_file_number_and_id(damaged: tfrecord.Manifest) -> None:
+    found = list(tfrecord.find_damage(damaged, "train"))
+    assert [(record.shard, record.number, record.place, record.image_id) for record in found] == [
+        ("train-00000-of-00002.tfrecord", 1, 1, "id1"),
+        ("train-00001-of-00002.tfrecord", 2, 4, "id4"),
+    ]
+    assert str(found[0]) == "train-00000-of-00002.tfrecord: record 1 (id1): its checksum does not match"
 
 
-def test_unknown_splits_name_the_existing_ones(tmp_path: Path) -> None:
-    tfrecord.write_shards(examples(2), 2, INFO, "train", tmp_path, num_shards=1)
-    with pytest.raises(UserError, match=r"'val'.*Existing: train\."):
-        tfrecord.read_manifest(tmp_path).split("val")
+def test_a_complaint_of_tensorflow_becomes_a_line_that_names_the_record(damaged: tfrecord.Manifest) -> None:
+    message = r"train-00000-of-00002\.tfrecord: record 1 \(id1\): its checksum .* and 1 more\..*--skip_damaged"
+    with pytest.raises(UserError, match=message), tfrecord.naming_damage(damaged, "train"):
+        list(stored_records(damaged.data_dir))
 
 
-def test_missing_and_damaged_folders_are_user_errors_that_name_the_place(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere.*no such folder"):
-        tfrecord.read_manifest(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"expected manifest\.json"):
-        tfrecord.read_manifest(tmp_path)
-    tfrecord.write_shards(examples(2), 2, INFO, "train", tmp_path, num_shards=1)
+def test_a_complaint_that_has_another_reason_stays(tmp_path: Path) -> None:
+    write_examples(examples(2), INFO, "train", tmp_path)
+    manifest = tfrecord.read_manifest(tmp_path)
+    with pytest.raises(tf.errors.DataLossError), tfrecord.naming_damage(manifest, "train"):
+        raise tf.errors.DataLossError(None, None, "something else")
+
+
+@pytest.mark.parametrize("split", ["train", ""])
+def test_damaged_records_are_left_out_on_request(damaged: tfrecord.Manifest, split: str) -> None:
+    kept, left_out = tfrecord.skip_damaged(damaged.data_dir, split)
+    assert [record.image_id for record in left_out] == ["id1", "id4"]
+    assert kept.split("train").ids == ("id0", "id2", "id3")
+    assert kept.split("train").skipped == (1, 4)
+    assert list(tfrecord.find_damage(kept, "train")) == []
+
+
+def test_records_behind_the_end_of_a_file_are_left_out_too(damaged: tfrecord.Manifest) -> None:
+    last = damaged.data_dir / "train-00001-of-00002.tfrecord"
+    last.write_bytes(last.read_bytes()[: damaged.split("train").files[1].record_bytes[0]])
+    kept, left_out = tfrecord.skip_damaged(damaged.data_dir, "train")
+    assert kept.split("train").ids == ("id0", "id2")
+    assert "bytes too early" in str(left_out[-1])
+
+
+def test_a_split_without_a_whole_record_is_refused(tmp_path: Path) -> None:
+    write_examples(examples(1), INFO, "train", tmp_path)
     shard = tmp_path / "train-00000-of-00001.tfrecord"
-    shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"train-00000-of-00001\.tfrecord: expected a shard of"):
-        tfrecord.read_manifest(tmp_path)
-    shard.unlink()
-    with pytest.raises(UserError, match=r"train-00000-of-00001\.tfrecord.*no such file"):
-        tfrecord.read_manifest(tmp_path)
-    tfrecord.write_shards(examples(2), 2, INFO, "train", tmp_path, num_shards=1)  # writing it again mends it
-    tfrecord.read_manifest(tmp_path)
-    for damage in ("{", "[]", '{"format_version": 1}'):
-        (tmp_path / "manifest.json").write_text(damage)
-        with pytest.raises(UserError, match="cannot read it"):
-            tfrecord.read_manifest(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"format_version": 99}')
-    with pytest.raises(UserError, match="format_version 1, got 99"):
-        tfrecord.read_manifest(tmp_path)
+    shard.write_bytes(bytes(len(shard.read_bytes())))
+    with pytest.raises(UserError, match="expected whole records in 'train', all are damaged"):
+        tfrecord.skip_damaged(tmp_path, "train")
 
 
 @pytest.mark.parametrize("options", [{"quality": 60}, {"quality": 95, "subsampling": 0}, {"progressive": True}])

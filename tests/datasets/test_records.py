@@ -1,0 +1,85 @@
+"""The bytes of TFRecord files are those that TensorFlow writes, and damage to any of them is found."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from datasets import records
+from datasets.source import Example
+
+PAYLOADS = [b"", b"a", bytes(range(256)) * 3]
+
+
+@pytest.mark.parametrize("image_size", [0, 1, 127, 128, 16383, 16384, 100_000])
+def test_a_record_is_the_protobuf_that_tensorflow_would_write(image_size: int) -> None:
+    image = np.random.default_rng(0).bytes(image_size)
+    payload = records.encode(Example("schön_1", image, None))
+    values = {"image_id": "schön_1".encode(), "image": image, "labels": b""}
+    feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()}
+    expected = tf.train.Example(features=tf.train.Features(feature=feature))
+    assert tf.train.Example.FromString(payload) == expected
+    assert len(payload) == expected.ByteSize()  # and nothing else in it
+
+
+def test_labels_are_stored_as_a_grey_png_and_no_labels_as_nothing() -> None:
+    labels = np.random.default_rng(0).choice(np.array([0, 1, 20, 255], np.uint8), (7, 5))
+    stored = tf.train.Example.FromString(records.encode(Example("a", b"", labels))).features.feature["labels"]
+    with Image.open(io.BytesIO(stored.bytes_list.value[0])) as png:
+        assert (png.format, png.mode) == ("PNG", "L")
+        np.testing.assert_array_equal(np.asarray(png), labels)
+    stored = tf.train.Example.FromString(records.encode(Example("a", b"", None))).features.feature["labels"]
+    assert stored.bytes_list.value[:] == [b""]
+
+
+def test_frames_are_those_of_tensorflow(tmp_path: Path) -> None:
+    with tf.io.TFRecordWriter(str(tmp_path / "file")) as writer:
+        for payload in PAYLOADS:
+            writer.write(payload)
+    assert b"".join(map(records.frame, PAYLOADS)) == (tmp_path / "file").read_bytes()
+
+
+def write_file(path: Path) -> list[int]:
+    frames = [records.frame(payload) for payload in PAYLOADS]
+    path.write_bytes(b"".join(frames))
+    return [len(frame) for frame in frames]
+
+
+def test_a_whole_file_has_no_damage(tmp_path: Path) -> None:
+    assert list(records.find_damage(tmp_path / "file", write_file(tmp_path / "file"))) == []
+
+
+def test_a_changed_bit_anywhere_is_found_in_its_record(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    lengths = write_file(path)
+    whole = path.read_bytes()
+    record_of = np.repeat(np.arange(len(lengths)), lengths)
+    for place in [*range(60), *range(len(whole) - 10, len(whole))]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << (place % 8)
+        path.write_bytes(damaged)
+        assert [number for number, _ in records.find_damage(path, lengths)] == [record_of[place]]
+
+
+def test_a_file_that_ends_early_has_lost_its_last_records(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    lengths = write_file(path)
+    path.write_bytes(path.read_bytes()[: lengths[0] + 5])
+    assert list(records.find_damage(path, lengths)) == [
+        (1, f"the file ends {lengths[1] - 5} bytes too early"),
+        (2, f"the file ends {lengths[2]} bytes too early"),
+    ]
+
+
+def test_a_whole_record_in_the_place_of_another_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(records.frame(b"abcd") + records.frame(b""))
+    assert list(records.find_damage(path, [18, 18])) == [
+        (0, "it holds 4 bytes instead of 2"),
+        (1, "the checksum of its length does not match"),
+    ]
