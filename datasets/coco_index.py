@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datasets import raw_files
+from datasets.messages import some
 from deeplab_tf.errors import UserError
 
 # What is known of an image is checked here; what an annotation says is checked when it is drawn.
@@ -151,8 +151,7 @@ def _wanted_categories(path: Path, labels: Mapping[str, int]) -> dict[int, int |
     missing = sorted(set(labels) - set(categories.values()))
     if missing:
         raise UserError(
-            f"{path}: expected COCO's categories, found none named {raw_files.some(missing)}."
-            " Give the file instances_NAME.json."
+            f"{path}: expected COCO's categories, found none named {some(missing)}. Give the file instances_NAME.json."
         )
     return {number: labels.get(name) for number, name in categories.items()}
 

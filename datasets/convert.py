@@ -27,8 +27,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from datasets import DATASETS, raw_files, shards
+from datasets import DATASETS, conversion, raw_files
 from datasets.manifest import SplitManifest
+from datasets.messages import some
 from datasets.source import Example, Source
 from deeplab_tf import command_line
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
@@ -107,7 +108,7 @@ def convert(
             raise UserError(f"--{flag}: expected at least 1, got {value}.")
     info, new_labels = _kept_classes(module.info(source), keep_classes)
     split_names = source.split_names or tuple(module.splits(source))
-    with shards.open_folder(out_dir) as staging:
+    with conversion.open_folder(out_dir) as staging:
         source = dataclasses.replace(source, split_names=tuple(split_names), scratch=str(staging))
         # All lists are checked before the first image is read: hours may lie between the two.
         ids = {split: module.ids(source, split) for split in split_names}
@@ -118,9 +119,9 @@ def convert(
             _check_ids(split, listed)
             wanted = num_shards or min(_MOST_SHARDS, max(1, len(listed) // _EXAMPLES_PER_SHARD))
             loader = _Loader(dataset, source, split, new_labels, downsample)
-            plan = shards.SplitPlan(split, tuple(listed), min(wanted, len(listed)), loader, loader.recipe())
+            plan = conversion.SplitPlan(split, tuple(listed), min(wanted, len(listed)), loader, loader.recipe())
             plans.append(plan)
-        return shards.write_splits(plans, info, staging, num_workers or len(os.sched_getaffinity(0)))
+        return conversion.write_splits(plans, info, staging, num_workers or len(os.sched_getaffinity(0)))
 
 
 def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[DatasetInfo, tuple[int, ...]]:
@@ -166,7 +167,7 @@ def _check_ids(split: str, ids: Sequence[str]) -> None:
         raise UserError(f"expected at least one image in split {split!r}, got none. Leave it out of --splits.")
     twice = [image_id for image_id, times in collections.Counter(ids).items() if times > 1]
     if twice:
-        raise UserError(f"split {split!r}: expected every image once, got {raw_files.some(twice)} twice.")
+        raise UserError(f"split {split!r}: expected every image once, got {some(twice)} twice.")
     for image_id in ids:
         try:
             image_id.encode()

@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from datasets import raw_files
+from datasets.masks import Colour
 from datasets.source import Example, Source
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
@@ -35,7 +36,7 @@ class _Classes(NamedTuple):
     """What classes.txt says: names, and the label of each colour, in the order of the file; None without colours."""
 
     names: tuple[str, ...]
-    colours: dict[raw_files.Colour, int] | None
+    colours: dict[Colour, int] | None
 
 
 # A name, then red, green and blue.
@@ -160,7 +161,7 @@ def _read_classes(path: Path, changed: int) -> _Classes:
     if not any(matches):
         return _Classes(_checked_names(lines, str(path)), None)
     names: list[str] = []
-    colours: dict[raw_files.Colour, int] = {}
+    colours: dict[Colour, int] = {}
     for line, match in zip(lines, matches, strict=True):
         colour = tuple(int(match[channel]) for channel in ("red", "green", "blue")) if match else ()
         if match is None or len(colour) != 3 or max(colour) > 255:
@@ -241,14 +242,14 @@ def _check_masks(source: Source, images: Mapping[str, Path]) -> None:
             )
 
 
-def _mask_palette(source: Source) -> tuple[raw_files.Colour, ...]:
+def _mask_palette(source: Source) -> tuple[Colour, ...]:
     """Returns the palette of the first mask, () where it has none."""
     folder = _mask_dir(source)
     return _first_palette(folder, os.stat(folder).st_mtime_ns) if folder.is_dir() else ()
 
 
 @functools.lru_cache(maxsize=8)  # `example` asks for it each time
-def _first_palette(folder: Path, changed: int) -> tuple[raw_files.Colour, ...]:
+def _first_palette(folder: Path, changed: int) -> tuple[Colour, ...]:
     """Reads a palette; `changed` is when the folder was, so that the cache never answers for an older one."""
     del changed
     first = min((path for path in folder.glob("*.png") if not path.name.startswith(".")), default=None)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets import raw_files
+from datasets.messages import some
 from deeplab_tf.errors import UserError
 
 # The type of a compressed part.
@@ -151,7 +152,7 @@ def label_map(path: str | os.PathLike[str], values: np.ndarray, highest: int) ->
     wrong = (labels != values) | (labels < 0) | (labels > highest)
     if wrong.any():
         raise UserError(
-            f"{path}: expected labels 0..{highest}, got {raw_files.some(np.unique(values[wrong]).tolist())}."
+            f"{path}: expected labels 0..{highest}, got {some(np.unique(values[wrong]).tolist())}."
             " Copy the file again or leave its id out."
         )
     return labels

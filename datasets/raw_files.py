@@ -11,12 +11,15 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
+from datasets import masks
+from datasets.masks import Colour
+from datasets.messages import some
 from datasets.source import Example
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
@@ -33,9 +36,6 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
-Colour = tuple[int, int, int]
-"""Red, green, blue in 0..255."""
-
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -157,34 +157,16 @@ def read_mask(
             " Export the mask again as a palette or 8-bit grey PNG."
         )
     if colours is not None and image.mode in ("P", "RGB", "RGBA"):
-        return _labels_of_colours(path, image, colours)
+        return masks.labels_of_colours(path, image, colours)
     if image.mode not in ("P", "L", "1", *_INTEGER_MODES):
         raise UserError(
             f"{path}: expected a mask of class indices (palette or grey PNG), got colours (Pillow mode {image.mode})."
             " Replace each colour by the index of its class and save the mask as an 8-bit grey PNG (folder: or give"
             " every class its colour in classes.txt)."
         )
-    values = np.asarray(image)
-    if values.dtype != np.uint8:
-        values = values.astype(np.int64)
-    used = _distinct(values).astype(np.int64)
-    if image.mode == "P":
-        _check_palette(path, image, used, palette)
     # Pillow stretches grey of 2 and 4 bits to 0..255: index 3 of 4 bits would arrive as 51.
     stretch = 255 // (2 ** min(_png_bit_depth(data), 8) - 1) if image.format == "PNG" and image.mode == "L" else 1
-    meant = used // stretch
-    labels = np.where((meant == ignore_label) | (meant == IGNORE_LABEL), IGNORE_LABEL, meant)
-    wrong = (labels != IGNORE_LABEL) & ((labels < 0) | (labels >= num_classes))
-    if wrong.any():
-        others = sorted({ignore_label, IGNORE_LABEL})
-        raise UserError(
-            f"{path}: expected class indices 0..{num_classes - 1} or the ignore value"
-            f" {' or '.join(map(str, others))}, got {some(meant[wrong].tolist())}."
-            " Name every class, or say which value to leave out (folder: --classes, --ignore_label)."
-        )
-    if values.dtype == np.uint8:
-        return values if np.array_equal(labels, used) else _table(used, labels)[values]
-    return labels.astype(np.uint8)[np.searchsorted(used, values)]
+    return masks.labels_of_indices(path, image, stretch, num_classes, ignore_label, palette)
 
 
 def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
@@ -194,7 +176,7 @@ def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
         UserError: the file is missing, empty or no image.
     """
     _, image = _open(path, "mask")
-    return tuple(_palette(image)) if image.mode == "P" else ()
+    return tuple(masks.palette_of(image)) if image.mode == "P" else ()
 
 
 def downsample(example: Example, factor: int) -> Example:
@@ -339,66 +321,6 @@ def _undecodable(path: str | os.PathLike[str], kind: str, reason: str) -> UserEr
     )
 
 
-def _labels_of_colours(path: str | os.PathLike[str], image: Image.Image, colours: Mapping[Colour, int]) -> np.ndarray:
-    """Returns uint8 [H, W], the label of each pixel's colour."""
-    if image.mode == "P":
-        indices = np.asarray(image)
-        used = _distinct(indices)
-        found = _palette(image)
-        packed = np.array([_packed(found[index]) if index < len(found) else -1 for index in used])
-    else:
-        pixels = np.asarray(image.convert("RGB")).astype(np.uint32)  # [H, W, 3]
-        indices = pixels[:, :, 0] << 16 | pixels[:, :, 1] << 8 | pixels[:, :, 2]  # [H, W]
-        packed = used = _distinct(indices)
-    labels = {_packed(colour): label for colour, label in colours.items()}
-    unknown = [f"({key >> 16}, {key >> 8 & 255}, {key & 255})" for key in packed.tolist() if key not in labels]
-    if unknown:
-        raise UserError(
-            f"{path}: expected only the colours of the classes, got {some(unknown)}. Give each a class in"
-            " classes.txt, or a line 'ignore' if it does not count; soft edges come from resizing or from JPEG:"
-            " export the mask again without either."
-        )
-    meant = np.array([labels[key] for key in packed.tolist()], np.uint8)
-    return meant[np.searchsorted(used, indices)]
-
-
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """Returns the distinct values, sorted; label maps are runs of one value, so only the ends of runs are sorted."""
-    flat = values.ravel()
-    return np.unique(flat[np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))])
-
-
-def _check_palette(
-    path: str | os.PathLike[str], image: Image.Image, used: np.ndarray, palette: Sequence[Colour]
-) -> None:
-    """Raises UserError where an index that the image uses has another colour than in `palette`."""
-    found = _palette(image)
-    for index in used.tolist():
-        if index < min(len(found), len(palette)) and found[index] not in (palette[index], (index, index, index)):
-            raise UserError(
-                f"{path}: expected index {index} of its palette to be the colour {palette[index]}, got {found[index]}:"
-                " the palette was sorted anew, and so its indices mean other classes than elsewhere. Export the mask"
-                " again with the original palette, or as an 8-bit grey PNG of class indices."
-            )
-
-
-def _palette(image: Image.Image) -> list[Colour]:
-    """Returns the colours of a palette image."""
-    levels = image.getpalette("RGB") or []
-    return list(zip(levels[::3], levels[1::3], levels[2::3], strict=True))
-
-
-def _packed(colour: Colour) -> int:
-    return colour[0] << 16 | colour[1] << 8 | colour[2]
-
-
-def _table(used: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Returns uint8 [256], the label of each used value."""
-    table = np.full(256, IGNORE_LABEL, np.uint8)
-    table[used] = labels
-    return table
-
-
 def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
     """Returns 8-bit RGB pixels and nothing else: no palette, transparency, colour profile or EXIF."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
@@ -419,10 +341,3 @@ def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
 def _png_bit_depth(data: bytes) -> int:
     """Returns the bits per channel from the file's first chunk (8 signature, 8 chunk head, 8 size, then this)."""
     return data[24]
-
-
-def some(items: Iterable[object], limit: int = 8) -> str:
-    """Returns the first items for a message, and how many more there are: "1, 2, 3 and 9 more"."""
-    listed = list(items)
-    rest = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(str(item) for item in listed[:limit]) + rest

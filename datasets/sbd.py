@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import mat_files, raw_files
+from datasets.messages import some
 from datasets.source import Source
 from deeplab_tf.errors import UserError
 
@@ -52,7 +53,7 @@ def ids(folder: Path) -> list[str]:
     both = sorted(set(train) & set(val))
     if both:
         raise UserError(
-            f"{folder / 'val.txt'}: expected other ids than in train.txt, got {raw_files.some(both)} in both."
+            f"{folder / 'val.txt'}: expected other ids than in train.txt, got {some(both)} in both."
             " Unpack SBD's release again."
         )
     return train + val

@@ -22,6 +22,7 @@ from datasets.source import Example, Source
 from datasets.synthetic_objects import CANVAS, OBJECTS, Colour, Look
 from datasets.synthetic_scenes import draw_scene
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
 
 CLASS_NAMES = ("background", *OBJECTS)
 NUM_IMAGES = {"train": 240, "val": 40}
@@ -79,11 +80,11 @@ def ids(source: Source, split: str) -> list[str]:
     """Returns the image ids of a split, such as "train_0007".
 
     Raises:
-        ValueError: there is no such split.
+        UserError: there is no such split.
     """
     del source
     if split not in NUM_IMAGES:
-        raise ValueError(f"the synthetic data set has the splits {list(NUM_IMAGES)}, got {split!r}.")
+        raise UserError(f"--splits: expected {' or '.join(NUM_IMAGES)}, which synthetic has, got {split!r}.")
     return [f"{split}_{number:04d}" for number in range(NUM_IMAGES[split])]
 
 

@@ -1,6 +1,6 @@
 """The stored form of data sets in TensorFlow: taking records apart, decoding them, naming damaged ones.
 
-`records` has the form of a record, `manifest` what manifest.json says, and `shards` writes both.
+`records` has the form of a record, `manifest` what manifest.json says, and `conversion` writes both.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from datasets import shards
+from datasets import conversion
 from datasets.manifest import SplitManifest
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo
@@ -15,6 +15,6 @@ def write_examples(
     examples: Iterable[Example], info: DatasetInfo, split: str, folder: Path, num_shards: int = 1
 ) -> SplitManifest:
     by_id = {example.image_id: example for example in examples}
-    plan = shards.SplitPlan(split, tuple(by_id), num_shards, by_id.__getitem__, recipe="")
-    with shards.open_folder(folder) as staging:
-        return shards.write_splits([plan], info, staging, num_workers=1)[0]
+    plan = conversion.SplitPlan(split, tuple(by_id), num_shards, by_id.__getitem__, recipe="")
+    with conversion.open_folder(folder) as staging:
+        return conversion.write_splits([plan], info, staging, num_workers=1)[0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import shards
+from datasets import conversion
 from datasets.convert import convert
 from datasets.manifest import read_manifest
 from deeplab_tf.errors import UserError
@@ -35,7 +35,7 @@ def refused(tree: Tree, out: Path) -> str:
     assert "\n" not in message
     assert not (out / "manifest.json").exists()
     assert not list(out.glob("*.tfrecord"))
-    assert {path.name for path in out.glob("*")} <= {shards.STAGING}
+    assert {path.name for path in out.glob("*")} <= {conversion.STAGING}
     return message
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import DATASETS, pipeline, shards, tfrecord
+from datasets import DATASETS, conversion, pipeline, tfrecord, workers
 from datasets.convert import convert
 from datasets.source import Source
 from deeplab_tf.errors import UserError
@@ -117,13 +117,11 @@ def test_every_data_set_is_written_with_its_classes_and_labels(tmp_path: Path, m
 def test_the_files_do_not_depend_on_the_number_of_processes(
     tmp_path: Path, maker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shards, "_IMAGES_PER_PROCESS", 1)
+    monkeypatch.setattr(workers, "_IMAGES_PER_PROCESS", 1)
     tree = raw_trees.MAKERS[maker](tmp_path / "raw")
-    for workers in (1, 2):
-        convert(tree.dataset, tree.source, str(tmp_path / f"{workers}"), num_shards=2, num_workers=workers)
-    first, second = (
-        {path.name: path.read_bytes() for path in (tmp_path / workers).iterdir()} for workers in ("1", "2")
-    )
+    for processes in (1, 2):
+        convert(tree.dataset, tree.source, str(tmp_path / f"{processes}"), num_shards=2, num_workers=processes)
+    first, second = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("1", "2"))
     assert first == second
 
 
@@ -150,7 +148,7 @@ def test_a_conversion_goes_on_after_a_bad_file_was_mended(folder_root: Path, tmp
     raw_trees.save_grey_mask(folder_root / "masks" / "img8.png", np.full((12, 16), 9))
     with pytest.raises(UserError, match=r"img8\.png: expected class indices 0\.\.2"):
         convert("folder", source, str(out), num_shards=3)
-    first = out / shards.STAGING / "train-00000-of-00003.tfrecord"
+    first = out / conversion.STAGING / "train-00000-of-00003.tfrecord"
     inode = first.stat().st_ino
     (folder_root / "masks" / "img8.png").write_bytes(good)
     convert("folder", source, str(out), num_shards=3)

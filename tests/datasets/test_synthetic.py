@@ -4,6 +4,7 @@ import pytest
 
 from datasets import synthetic, synthetic_objects
 from datasets.source import Source
+from deeplab_tf.errors import UserError
 
 SOURCE = Source()
 
@@ -22,7 +23,7 @@ def test_info_names_seven_classes_and_splits_are_train_and_val():
 
 
 def test_an_unknown_split_is_refused_by_name():
-    with pytest.raises(ValueError, match="'test'"):
+    with pytest.raises(UserError, match="'test'"):
         synthetic.ids(SOURCE, "test")
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import shards
+from datasets import conversion, records, workers
+from datasets.conversion import SplitPlan
 from datasets.manifest import SplitManifest, read_manifest
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
@@ -53,13 +54,13 @@ def files(tmp_path: Path) -> Files:
     return Files(folder)
 
 
-def plan(load: Callable[[str], Example], split: str = "train", count: int = 12, recipe: str = "") -> shards.SplitPlan:
-    return shards.SplitPlan(split, tuple(f"id{index}" for index in range(count)), min(count, 4), load, recipe)
+def plan(load: Callable[[str], Example], split: str = "train", count: int = 12, recipe: str = "") -> SplitPlan:
+    return SplitPlan(split, tuple(f"id{index}" for index in range(count)), min(count, 4), load, recipe)
 
 
-def write(folder: Path, *plans: shards.SplitPlan, workers: int = 1) -> list[SplitManifest]:
-    with shards.open_folder(folder) as staging:
-        return shards.write_splits(plans, INFO, staging, workers)
+def write(folder: Path, *plans: SplitPlan, processes: int = 1) -> list[SplitManifest]:
+    with conversion.open_folder(folder) as staging:
+        return conversion.write_splits(plans, INFO, staging, processes)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -69,7 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def small_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a few images be worth a process each."""
-    monkeypatch.setattr(shards, "_IMAGES_PER_PROCESS", 1)
+    monkeypatch.setattr(workers, "_IMAGES_PER_PROCESS", 1)
 
 
 def test_a_split_is_stored_in_blocks_in_order(files: Files, tmp_path: Path) -> None:
@@ -82,21 +83,21 @@ def test_a_split_is_stored_in_blocks_in_order(files: Files, tmp_path: Path) -> N
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_processes(files: Files, tmp_path: Path, small_jobs: None) -> None:
-    for workers in (1, 2):
-        write(tmp_path / f"{workers}", plan(files), plan(files, "val", 3), workers=workers)
+    for processes in (1, 2):
+        write(tmp_path / f"{processes}", plan(files), plan(files, "val", 3), processes=processes)
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     write(tmp_path / "again", plan(files), plan(files, "val", 3))
     assert contents(tmp_path / "1") == contents(tmp_path / "again")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_bad_file_ends_the_conversion_without_a_manifest(
-    files: Files, tmp_path: Path, small_jobs: None, workers: int
+    files: Files, tmp_path: Path, small_jobs: None, processes: int
 ) -> None:
     (files.folder / "id7").write_bytes(b"bad")
     with pytest.raises(UserError, match="id7: is bad"):
-        write(tmp_path / "out", plan(files), plan(files, "val", 3), workers=workers)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [shards.STAGING]
+        write(tmp_path / "out", plan(files), plan(files, "val", 3), processes=processes)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [conversion.STAGING]
     with pytest.raises(UserError, match=r"expected manifest\.json.*a conversion did not end"):
         read_manifest(tmp_path / "out")
 
@@ -143,7 +144,7 @@ def test_a_finished_shard_that_would_come_out_different_is_written_anew(
     with pytest.raises(UserError):
         write(tmp_path / "out", plan(files))
     (files.folder / "id7").write_bytes(b"x" * 17)
-    staged = tmp_path / "out" / shards.STAGING / "train-00001-of-00004.tfrecord"
+    staged = tmp_path / "out" / conversion.STAGING / "train-00001-of-00004.tfrecord"
     recipe = ""
     if change == "a raw file":
         (files.folder / "id4").write_bytes(b"y" * 14)
@@ -189,8 +190,11 @@ def test_other_classes_are_refused_before_anything_is_read(files: Files, tmp_pat
     write(tmp_path, plan(files))
     other = DatasetInfo("tiny", ("background", "dog"), pascal_palette(2))
     files.loaded.clear()
-    with pytest.raises(UserError, match=r"background, cat.*background, dog"), shards.open_folder(tmp_path) as staging:
-        shards.write_splits([plan(files, "val")], other, staging, 1)
+    with (
+        pytest.raises(UserError, match=r"background, cat.*background, dog"),
+        conversion.open_folder(tmp_path) as staging,
+    ):
+        conversion.write_splits([plan(files, "val")], other, staging, 1)
     assert files.loaded == []
 
 
@@ -230,23 +234,23 @@ def test_a_full_disk_is_a_user_error(files: Files, tmp_path: Path, monkeypatch: 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shards.records, "frame", full)
+    monkeypatch.setattr(records, "frame", full)
     with pytest.raises(UserError, match=r"cannot: No space left on device\..*free space"):
         write(tmp_path / "out", plan(files))
 
 
 def test_a_second_conversion_at_once_is_refused_and_leaves_the_first_alone(files: Files, tmp_path: Path) -> None:
-    with shards.open_folder(tmp_path / "out") as staging:
+    with conversion.open_folder(tmp_path / "out") as staging:
         with pytest.raises(UserError, match="another one is running"):
             write(tmp_path / "out", plan(files))
-        shards.write_splits([plan(files)], INFO, staging, num_workers=1)
+        conversion.write_splits([plan(files)], INFO, staging, num_workers=1)
     assert read_manifest(tmp_path / "out").split("train").count == 12
 
 
 def test_a_killed_process_is_one_line_that_names_the_image(files: Files, tmp_path: Path, small_jobs: None) -> None:
     (files.folder / "id7").write_bytes(b"killer")
-    with pytest.raises(UserError, match=r"one of 2 processes was killed.* while it read (id\d+ or )?id7"):
-        write(tmp_path / "out", plan(files), workers=2)
+    with pytest.raises(UserError, match=r"one of 2 processes was killed.* while they read (id\d+, )?id7"):
+        write(tmp_path / "out", plan(files), processes=2)
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -263,13 +267,13 @@ def test_a_conversion_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> Non
         "import sys\n"
         f"sys.path.insert(0, {str(REPOSITORY)!r})\n"
         "from pathlib import Path\n"
-        "from datasets import shards\n"
-        "from tests.datasets import test_shards as here\n"
+        "from datasets import workers\n"
+        "from tests.datasets import test_conversion as here\n"
         "if __name__ == '__main__':\n"
-        "    shards._IMAGES_PER_PROCESS = 1\n"
-        f"    here.write(Path({str(tmp_path / 'out')!r}), here.plan(here.Files(Path({str(folder)!r}))), workers=2)\n"
+        "    workers._IMAGES_PER_PROCESS = 1\n"
+        f"    here.write(Path({str(tmp_path / 'out')!r}), here.plan(here.Files(Path({str(folder)!r}))), processes=2)\n"
     )
-    staging = tmp_path / "out" / shards.STAGING
+    staging = tmp_path / "out" / conversion.STAGING
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: len(list(staging.glob("*.json"))) == 3)  # all but the shard of id9
