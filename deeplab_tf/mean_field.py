@@ -50,22 +50,30 @@ def refine(
     if num_classes is None:
         raise ValueError("the CRF needs to know the number of classes while tracing: set the last dimension.")
     flat = tf.reshape(probabilities, [-1, num_classes])  # [N, K]
-    kept = _find_likely(flat, min_probability)
-    clipped = tf.maximum(tf.gather(flat, kept, axis=1), SMALLEST_PROBABILITY)
+    labels = _find_likely(flat, min_probability)  # [L]
+    clipped = tf.maximum(tf.gather(flat, labels, axis=1), SMALLEST_PROBABILITY)
     log_p = tf.math.log(clipped / tf.reduce_sum(clipped, axis=1, keepdims=True))
-    # Filled up with labels of probability 0.
-    log_p = tf.pad(log_p, [[0, 0], [0, -tf.size(kept) % 8]], constant_values=-1e9)
+    # A label with probability 0 costs nothing where it makes a multiple of eight.
+    missing = -tf.size(labels) % _FAST
+    labels = tf.pad(labels, [[0, missing]], constant_values=num_classes)
+    log_p = tf.pad(log_p, [[0, 0], [0, missing]], constant_values=-1e9)  # [N, L]
     q = tf.exp(log_p)
     if iterations > 0 and num_classes > 1:
         position, colour = _features(image)
         bilateral = build_filter([*(p / sigma_alpha for p in position), *(c / sigma_beta for c in colour)], normalization)
         smooth = build_filter([p / sigma_gamma for p in position], normalization)
-        for _ in range(iterations):
+        for i in range(iterations):
+            if i > 0 and num_classes > _FAST:
+                labels, log_p, q = _drop_unlikely(labels, log_p, q, min_probability)
             # Potts: up to a constant for the pixel, a label earns what the neighbours with that label weigh.
-            m = tf.add_n([log_p, w1 * apply_filter(bilateral, q), w2 * apply_filter(smooth, q)])
-            q = tf.nn.softmax(m)
-    refined = tf.tensor_scatter_nd_update(tf.zeros([num_classes, tf.shape(flat)[0]]), kept[:, None], tf.transpose(q[:, :tf.size(kept)]))
-    return tf.reshape(tf.transpose(refined), tf.shape(probabilities))
+            q = tf.nn.softmax(tf.add_n([log_p, w1 * apply_filter(bilateral, q), w2 * apply_filter(smooth, q)]))
+    last = tf.size(labels)
+    places = tf.tensor_scatter_nd_update(tf.fill([num_classes + 1], last), labels[:, None], tf.range(last))
+    refined = tf.gather(tf.pad(q, [[0, 0], [0, 1]]), places[:num_classes], axis=1)
+    return tf.reshape(refined, tf.shape(probabilities))
+
+
+_FAST = 8
 
 
 def _features(image: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
@@ -76,6 +84,18 @@ def _features(image: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     return [x, y], tf.unstack(tf.cast(tf.transpose(tf.reshape(image, [-1, 3])), tf.float32), num=3)
 
 
-def _find_likely(flat, min_probability: tf.Tensor | float) -> tf.Tensor:
-    highest = tf.reduce_max(flat, axis=0)  # [K]
-    return tf.cast(tf.where(highest >= tf.minimum(min_probability, tf.reduce_max(highest)))[:, 0], tf.int32)
+def _find_likely(q: tf.Tensor, min_probability: tf.Tensor | float) -> tf.Tensor:
+    num_labels = tf.shape(q)[1]
+    highest = tf.reduce_max(q, axis=0)  # [L]
+    needed = tf.math.count_nonzero(highest >= min_probability, dtype=tf.int32)
+    return tf.math.top_k(highest, tf.minimum(tf.maximum(-(-needed // _FAST) * _FAST, _FAST), num_labels)).indices
+
+
+def _drop_unlikely(labels, log_p, q, min_probability):
+    likely = _find_likely(q, min_probability)
+
+    def drop():
+        kept = tf.gather(q, likely, axis=1)
+        return tf.gather(labels, likely), tf.gather(log_p, likely, axis=1), kept / tf.reduce_sum(kept, axis=1, keepdims=True)
+
+    return tf.cond(tf.size(likely) < tf.size(labels), drop, lambda: (labels, log_p, q))
