@@ -16,7 +16,10 @@ FLAGS = flags.FLAGS
 model_flags.define()
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("split", "val", "Split to evaluate.")
-flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF (needs requirements-crf.txt).")
+flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF.")
+flags.DEFINE_enum(
+    "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
+)
 flags.DEFINE_list(
     "scales", [], "Scales of the input, fused by maximum, instead of the trained ones. Example: 0.5,0.75,1.0"
 )
@@ -60,6 +63,7 @@ def main() -> None:
             count,
             manifest.info,
             crf=config.crf if FLAGS.crf else None,
+            crf_backend=FLAGS.crf_backend,
             score_classes=FLAGS.score_classes or None,
             out_dir=out_dir,
         )

@@ -17,7 +17,10 @@ flags.DEFINE_string("model", "", "The --workdir of train.py, or a SavedModel of 
 model_flags.define(workdir=False)
 flags.DEFINE_string("images", "", "An image, or a folder of images.")
 flags.DEFINE_string("out", "", "Folder for the answers.")
-flags.DEFINE_bool("crf", False, "Refine with the dense CRF (needs requirements-crf.txt).")
+flags.DEFINE_bool("crf", False, "Refine with the dense CRF.")
+flags.DEFINE_enum(
+    "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
+)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -75,7 +78,7 @@ def main() -> None:
         image = tfrecord.decode_image(raw_files.read_image(path)).numpy()
         probabilities = predict(image)
         if FLAGS.crf:
-            probabilities = dense_crf(image, probabilities, config.crf)
+            probabilities = dense_crf(image, probabilities, config.crf, FLAGS.crf_backend)
         labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
         visualize.save_palette_png(os.path.join(FLAGS.out, f"{stem}.png"), labels, palette)
         visualize.save_image(os.path.join(FLAGS.out, f"{stem}_overlay.jpg"), visualize.overlay(image, labels, palette))

@@ -7,17 +7,22 @@ The energy (Eq. 2) is a unary term per pixel plus a pairwise term (Eq. 3) betwee
                                    + w2 * exp(-|p_i - p_j|^2 / (2 sigma_gamma^2)))
 
 with pixel positions p and RGB colours I. Each mean-field update filters the current probabilities with both
-Gaussians, which the permutohedral lattice does in time linear in the number of pixels.
+Gaussians, which the permutohedral lattice does in time linear in the number of pixels. This file is for arrays;
+`mean_field.refine` is the same as a TensorFlow graph.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from typing import Any
 
 import numpy as np
 
 from deeplab_tf.errors import UserError
+
+BACKENDS = ("tf", "pydensecrf")
+NORMALIZATIONS = ("symmetric", "after")
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = 1e-20
@@ -58,45 +63,52 @@ def dense_crf(
     image: np.ndarray,
     probabilities: np.ndarray,
     params: CrfParams = CrfParams(),
-    backend: str = "pydensecrf",
-    min_probability: float = 0.0,
+    backend: str = "tf",
+    min_probability: float = 0.01,
+    normalization: str = "symmetric",
 ) -> np.ndarray:
     """Refines the probabilities of one image with the dense CRF.
 
-    Kernels are normalised symmetrically, as pydensecrf does by default: k_ij / sqrt(n_i n_j), where n_i is the sum
-    of k_ij over all j, i included. (The paper's Caffe code divides by n_i after filtering.) A pixel is its own
-    neighbour in the filter.
+    A pixel is its own neighbour in the filter. With n_i the sum of a kernel k_ij over all j, i included, kernels are
+    normalised as k_ij / sqrt(n_i n_j), pydensecrf's default and that of most published values of the constants, or
+    as k_ij / n_i, like the paper's Caffe code.
+
+    Leaving out labels: a label with at most min_probability in every pixel can never exceed q, the smallest solution
+    of q = min_probability * exp((w1 + w2) * q) ("after"; in "symmetric" the rows of the kernel only add up to about
+    1). There is one while min_probability < 1 / (e * (w1 + w2)); with w1 + w2 = 7 and 0.01 it is 0.0107. So a label
+    that is left out could win nowhere where another one has more than that.
 
     Args:
         image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
         probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
         params: the constants of Eq. 3.
-        backend: "pydensecrf", the reference implementation in C++.
-        min_probability: labels whose highest probability anywhere in the image is below this are left out of the
-            mean field and get probability 0; the most probable label always stays. 0.0 leaves out none. Time is
-            proportional to the number of labels that stay.
+        backend: "tf", or "pydensecrf", the C++ code that most others use. They agree to float32 rounding.
+        min_probability: labels that have less than this in every pixel may be left out of the mean field and get
+            probability 0; the most probable label always stays. 0.0 leaves out none. The tf backend leaves labels
+            out in groups of eight only, where that saves time, but then also those that all pixels have come to
+            believe in by less than this after some updates.
+        normalization: "symmetric" or "after".
 
     Returns:
         float32 [H, W, K], summing to 1 over the last axis. With zero iterations, the input renormalised.
 
     Raises:
-        ValueError: a wrong shape, type or range, or an unknown backend.
-        UserError: pydensecrf is not installed.
+        ValueError: a wrong shape, type or range, an unknown backend or normalization, or sigmas so small for the
+            size of the image that the lattice cannot hold it.
+        UserError: pydensecrf is asked for and not installed.
     """
+    image, probabilities = np.asarray(image), np.asarray(probabilities)
     _validate(image, probabilities, min_probability)
     if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {sorted(BACKENDS)}, got {backend!r}.")
-    highest = probabilities.max(axis=(0, 1))  # [K]
-    kept = (highest >= min_probability) | (np.arange(highest.size) == highest.argmax())
-    clipped = np.maximum(probabilities[..., kept], _SMALLEST_PROBABILITY).astype(np.float32)  # [H, W, K kept]
-    clipped /= clipped.sum(axis=-1, keepdims=True)
-    if params.iterations > 0 and clipped.shape[-1] > 1:
-        clipped = BACKENDS[backend](image, -np.log(clipped), params)
-        # The backends' float32 softmax is off by up to 1e-6.
-        clipped = clipped / clipped.sum(axis=-1, keepdims=True)
-    refined = np.zeros(probabilities.shape, np.float32)
-    refined[..., kept] = clipped
-    return refined
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}.")
+    probabilities = probabilities.astype(np.float32)
+    if params.iterations == 0 or probabilities.shape[-1] == 1:
+        return probabilities / probabilities.sum(axis=-1, keepdims=True)
+    if backend == "tf":
+        return _refine_with_tensorflow(image, probabilities, params, min_probability, normalization)
+    return _refine_with_pydensecrf(image, probabilities, params, min_probability, normalization)
 
 
 def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float) -> None:
@@ -122,28 +134,76 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
         raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
 
 
-def _pydensecrf(image: np.ndarray, unary: np.ndarray, params: CrfParams) -> np.ndarray:
-    """Mean field by pydensecrf. Takes uint8 [H, W, 3] and float32 [H, W, K]; returns float32 [H, W, K]."""
+def _refine_with_tensorflow(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
+) -> np.ndarray:
+    # Imported here, because configurations know CrfParams and are to load without TensorFlow.
+    from deeplab_tf.permutohedral import check_extents
+
+    farthest = [(side - 1) / params.sigma_alpha for side in (image.shape[1], image.shape[0])]
+    try:
+        check_extents([*farthest, *3 * [255 / params.sigma_beta]])
+        check_extents([(side - 1) / params.sigma_gamma for side in (image.shape[1], image.shape[0])])
+    except ValueError as error:
+        raise ValueError(f"the CRF's sigmas are too small for an image {list(image.shape[:2])}: {error}") from None
+    function = _trace(probabilities.shape[-1], int(params.iterations), normalization)
+    constants = (params.w1, params.sigma_alpha, params.sigma_beta, params.w2, params.sigma_gamma, min_probability)
+    return function(image, probabilities, *(np.float32(constant) for constant in constants)).numpy()
+
+
+@functools.lru_cache(maxsize=16)
+def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
+    """Returns a tf.function for images of any size and any constants, from arrays to a tensor."""
+    import tensorflow as tf
+
+    from deeplab_tf.mean_field import refine
+
+    def refined(image: tf.Tensor, probabilities: tf.Tensor, *constants: tf.Tensor) -> tf.Tensor:
+        return refine(
+            image,
+            probabilities,
+            *constants[:5],
+            iterations=iterations,
+            min_probability=constants[5],
+            normalization=normalization,
+        )
+
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, None, num_classes], tf.float32)]
+    return tf.function(refined, input_signature=signature + 6 * [tf.TensorSpec([], tf.float32)], autograph=False)
+
+
+def _refine_with_pydensecrf(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
+) -> np.ndarray:
     try:
         from pydensecrf import densecrf
     except ImportError:
         raise UserError(
             "the pydensecrf backend of the CRF is not installed: run `pip install -r requirements-crf.txt` "
-            "(needs a C++ compiler and Python < 3.13)."
+            "(needs a C++ compiler and Python < 3.13), or take the backend tf, which needs nothing."
         ) from None
-    height, width, num_labels = unary.shape
+    normalize = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}[normalization]
+    highest = probabilities.max(axis=(0, 1))  # [K]
+    kept = (highest >= min_probability) | (np.arange(highest.size) == highest.argmax())
+    clipped = np.maximum(probabilities[..., kept], _SMALLEST_PROBABILITY)  # [H, W, K kept]
+    clipped /= clipped.sum(axis=-1, keepdims=True)
+    height, width, num_labels = clipped.shape
     # pydensecrf counts in (width, height), and flattens pixels row by row like numpy.
     crf = densecrf.DenseCRF2D(width, height, num_labels)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(-1, num_labels).T))  # [K, N]
+    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped).reshape(-1, num_labels).T))  # [K, N]
     if params.w2 > 0:
-        crf.addPairwiseGaussian(sxy=params.sigma_gamma, compat=params.w2)
+        crf.addPairwiseGaussian(sxy=params.sigma_gamma, compat=params.w2, normalization=normalize)
     if params.w1 > 0:
-        # A copy, because its buffer has to be writable and frozen arrays are common.
         crf.addPairwiseBilateral(
-            sxy=params.sigma_alpha, srgb=params.sigma_beta, rgbim=np.array(image, order="C"), compat=params.w1
+            sxy=params.sigma_alpha,
+            srgb=params.sigma_beta,
+            rgbim=np.array(image, order="C"),  # a copy, because its buffer has to be writable
+            compat=params.w1,
+            normalization=normalize,
         )
     marginals = np.array(crf.inference(int(params.iterations)), np.float32)  # [K, N]
-    return marginals.T.reshape(height, width, num_labels)
-
-
-BACKENDS: dict[str, Callable[[np.ndarray, np.ndarray, CrfParams], np.ndarray]] = {"pydensecrf": _pydensecrf}
+    # Its float32 softmax is off by up to 1e-6.
+    marginals /= marginals.sum(axis=0)
+    refined = np.zeros(probabilities.shape, np.float32)
+    refined[..., kept] = marginals.T.reshape(height, width, num_labels)
+    return refined

@@ -29,6 +29,7 @@ def evaluate(
     info: DatasetInfo,
     *,
     crf: CrfParams | None = None,
+    crf_backend: str = "tf",
     score_classes: Sequence[str] | None = None,
     out_dir: str,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def evaluate(
         num_examples: how many there are.
         info: the classes.
         crf: also refine every answer with these values and score that; None for not.
+        crf_backend: "tf" or "pydensecrf", what computes it.
         score_classes: average over these classes only; None for all.
         out_dir: gets metrics.json, panel.png and pictures/.
 
@@ -72,7 +74,7 @@ def evaluate(
         network.update(labels, answers[0])
         if crf is not None:
             begin = time.monotonic()
-            answers.append(np.argmax(dense_crf(image, probabilities, crf), axis=-1))
+            answers.append(np.argmax(dense_crf(image, probabilities, crf, crf_backend), axis=-1))
             crf_seconds.append(time.monotonic() - begin)
             refined.update(labels, answers[1])
         if number in shown:

@@ -24,10 +24,12 @@ def slow_iou(labels, predictions, label, ignore_label=255):
     return len(in_labels & in_predictions) / len(union) if union else None
 
 
-def brute_force_mean_field(image, probabilities, w1, sigma_alpha, sigma_beta, w2, sigma_gamma, iterations):
+def brute_force_mean_field(
+    image, probabilities, w1, sigma_alpha, sigma_beta, w2, sigma_gamma, iterations, normalization="symmetric"
+):
     """Mean field of Eq. 2 and 3 with both kernels as N x N matrices, in float64.
 
-    Both kernels are normalised symmetrically, k_ij / sqrt(n_i n_j) with n_i the row sum, j == i included.
+    Kernels are normalised as k_ij / sqrt(n_i n_j), or "after" as k_ij / n_i, with n_i the row sum, j == i included.
 
     Args:
         image: uint8 [H, W, 3].
@@ -38,6 +40,7 @@ def brute_force_mean_field(image, probabilities, w1, sigma_alpha, sigma_beta, w2
         w2: weight of the smoothness kernel.
         sigma_gamma: its reach in pixels.
         iterations: updates.
+        normalization: "symmetric" or "after".
 
     Returns:
         float64 [H, W, K].
@@ -52,7 +55,7 @@ def brute_force_mean_field(image, probabilities, w1, sigma_alpha, sigma_beta, w2
     kernel = 0.0
     for weight, k in ((w1, bilateral), (w2, smooth)):
         n = k.sum(axis=1)
-        kernel = kernel + weight * k / np.sqrt(n[:, None] * n)
+        kernel = kernel + weight * k / (np.sqrt(n[:, None] * n) if normalization == "symmetric" else n[:, None])
     log_unary = np.log(probabilities.reshape(-1, num_classes).astype(np.float64))  # [N, K]
     q = np.exp(log_unary)
     for _ in range(iterations):
@@ -61,6 +64,64 @@ def brute_force_mean_field(image, probabilities, w1, sigma_alpha, sigma_beta, w2
         q = np.exp(logits - logits.max(axis=1, keepdims=True))
         q /= q.sum(axis=1, keepdims=True)
     return q.reshape(height, width, num_classes)
+
+
+def slow_lattice_filter(features, values):
+    """Filters on a permutohedral lattice that is a dictionary from coordinates to values, in float64.
+
+    The simplex around a point is found by its definition: walking from the nearest point of remainder 0 along the
+    axes, in the order of how far the point lies ahead.
+
+    Args:
+        features: float [N, d], in standard deviations.
+        values: float [N, C].
+
+    Returns:
+        float64 [N, C], not normalised, and the number of lattice points.
+    """
+    d = features.shape[1]
+    step = d + 1
+    # Helmert basis of the plane with sum 0, scaled so that splat, blur and slice have one standard deviation.
+    basis = np.zeros((d, step))
+    for i in range(1, step):
+        basis[i - 1, :i] = 1
+        basis[i - 1, i] = -i
+        basis[i - 1] *= np.sqrt(2 / 3) * step / np.sqrt(i * (i + 1))
+    places = []
+    for position in np.asarray(features, np.float64) @ basis:
+        corner = np.rint(position / step) * step
+        ahead = position - corner
+        # Bring a corner with another sum back to the plane, along the axes that were rounded farthest.
+        excess = round(float(corner.sum()) / step)
+        order = np.argsort(-ahead, kind="stable")
+        for axis in order[len(order) - excess :] if excess > 0 else order[:-excess]:
+            corner[axis] -= np.sign(excess) * step
+        ahead = position - corner
+        order = np.argsort(-ahead, kind="stable")
+        ranked = ahead[order] / step
+        weights = [1 - (ranked[0] - ranked[-1])] + [ranked[d - k] - ranked[d + 1 - k] for k in range(1, step)]
+        place = []
+        for k, weight in enumerate(weights):
+            point = corner + k
+            point[order[step - k :]] -= step  # the k axes that are farthest behind
+            place.append((tuple(int(x) for x in point), weight))
+        places.append(place)
+    lattice = {}
+    for place, value in zip(places, np.asarray(values, np.float64), strict=True):
+        for point, weight in place:
+            lattice[point] = lattice.get(point, 0) + weight * value
+    for axis in range(step):
+        blurred = {}
+        for point, value in lattice.items():
+            ahead, behind = np.array(point) + 1, np.array(point) - 1
+            ahead[axis] -= step
+            behind[axis] += step
+            blurred[point] = value + 0.5 * (
+                lattice.get(tuple(ahead.tolist()), 0) + lattice.get(tuple(behind.tolist()), 0)
+            )
+        lattice = blurred
+    filtered = [sum(weight * lattice[point] for point, weight in place) for place in places]
+    return np.array(filtered) / (1 + 2.0**-d), len(lattice)
 
 
 def holes_kernel(kernel, rate):
