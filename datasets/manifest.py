@@ -17,7 +17,9 @@ import numpy as np
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 is the same without the hashes of the images: all else in it still holds.
+READABLE_VERSIONS = (1, FORMAT_VERSION)
 MANIFEST = "manifest.json"
 
 
@@ -29,11 +31,17 @@ class ShardFile:
         name: file name inside the data folder.
         sha256: of the whole file, hexadecimal.
         record_bytes: length of each record in the file, framing included.
+        image_hashes: `overlap.image_hash` of each record's image; () where format version 1 did not store them.
     """
 
     name: str
     sha256: str
     record_bytes: tuple[int, ...]
+    image_hashes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image_hashes and len(self.image_hashes) != len(self.record_bytes):
+            raise ValueError(f"{self.name} has {self.count} records and {len(self.image_hashes)} hashes of images")
 
     @property
     def count(self) -> int:
@@ -47,12 +55,23 @@ class ShardFile:
 
     def to_json(self) -> dict[str, Any]:
         """Returns what `from_json` takes."""
-        return {"name": self.name, "count": self.count, "sha256": self.sha256, "record_bytes": list(self.record_bytes)}
+        return {
+            "name": self.name,
+            "count": self.count,
+            "sha256": self.sha256,
+            "record_bytes": list(self.record_bytes),
+            "image_hashes": list(self.image_hashes),
+        }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ShardFile:
         """Rebuilds what `to_json` gave."""
-        return cls(str(fields["name"]), str(fields["sha256"]), tuple(int(length) for length in fields["record_bytes"]))
+        return cls(
+            name=str(fields["name"]),
+            sha256=str(fields["sha256"]),
+            record_bytes=tuple(int(length) for length in fields["record_bytes"]),
+            image_hashes=tuple(str(digest) for digest in fields.get("image_hashes", ())),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +120,13 @@ class SplitManifest:
         lengths = np.concatenate([file.record_bytes for file in self.files])
         kept = self._stored_places()
         return shards[kept].astype(np.int64), offsets[kept].astype(np.int64), lengths[kept].astype(np.int64)
+
+    def image_hashes(self) -> tuple[str, ...] | None:
+        """Returns `overlap.image_hash` of each image of `ids`, or None where format version 1 did not store them."""
+        stored = [digest for file in self.files for digest in file.image_hashes]
+        if len(stored) != sum(file.count for file in self.files):
+            return None
+        return tuple(stored[place] for place in self._stored_places())
 
     def _stored_places(self) -> np.ndarray:
         """Returns int64 [count], the place in stored order of each record that is not skipped."""
@@ -181,10 +207,11 @@ def load_manifest(folder: Path) -> Manifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         version = fields["format_version"]
-        if version != FORMAT_VERSION:
+        if version not in READABLE_VERSIONS:
             raise UserError(
-                f"{path}: expected format_version {FORMAT_VERSION}, got {version}: another version of this project"
-                " wrote it. Convert the raw files again, to another --out or after deleting this folder."
+                f"{path}: expected format_version {' or '.join(map(str, READABLE_VERSIONS))}, got {version}: another"
+                " version of this project wrote it. Convert the raw files again, to another --out or after deleting"
+                " this folder."
             )
         return Manifest(
             data_dir=folder,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from datasets import records
 from datasets.manifest import ShardFile
+from datasets.overlap import image_hash
 from datasets.source import Example
 from deeplab_tf.errors import UserError
 
@@ -89,7 +90,7 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
 
 def _write_file(path: Path, examples: Iterable[Example]) -> Shard:
     """Writes one TFRecord file, which gets its name when it is complete."""
-    record_bytes = []
+    record_bytes, image_hashes = [], []
     labelled: set[bool] = set()
     checksum = hashlib.sha256()
     temporary = path.with_suffix(".tmp")
@@ -99,9 +100,11 @@ def _write_file(path: Path, examples: Iterable[Example]) -> Shard:
             file.write(record)
             checksum.update(record)
             record_bytes.append(len(record))
+            image_hashes.append(image_hash(example.image))
             labelled.add(example.labels is not None)
     os.replace(temporary, path)
-    return Shard(ShardFile(path.name, checksum.hexdigest(), tuple(record_bytes)), all_or_none(path.name, labelled))
+    described = ShardFile(path.name, checksum.hexdigest(), tuple(record_bytes), tuple(image_hashes))
+    return Shard(described, all_or_none(path.name, labelled))
 
 
 def _unchanged_shard(job: Job) -> Shard | None:

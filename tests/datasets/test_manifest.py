@@ -43,7 +43,7 @@ def test_a_manifest_without_official_sizes_is_read(tmp_path: Path) -> None:
 def test_it_describes_each_file(tmp_path: Path) -> None:
     write_examples(examples(5), INFO, "train", tmp_path, num_shards=2)
     fields = json.loads((tmp_path / "manifest.json").read_text())
-    assert fields["format_version"] == 1
+    assert fields["format_version"] == 2
     for file in fields["splits"]["train"]["files"]:
         data = (tmp_path / file["name"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == file["sha256"]
@@ -113,7 +113,7 @@ def test_a_shard_that_is_missing_or_of_another_length_is_named(tmp_path: Path) -
     manifest.read_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["{", "[]", '{"format_version": 1}'])
+@pytest.mark.parametrize("damage", ["{", "[]", '{"format_version": 2}'])
 def test_a_damaged_manifest_is_named(tmp_path: Path, damage: str) -> None:
     (tmp_path / "manifest.json").write_text(damage)
     with pytest.raises(UserError, match=r"manifest\.json: expected a manifest .* cannot read it"):
@@ -122,5 +122,40 @@ def test_a_damaged_manifest_is_named(tmp_path: Path, damage: str) -> None:
 
 def test_a_manifest_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"format_version": 99}')
-    with pytest.raises(UserError, match=r"format_version 1, got 99: another version.* Convert the raw files again"):
+    with pytest.raises(UserError, match=r"format_version 1 or 2, got 99: .* Convert the raw files again"):
         manifest.read_manifest(tmp_path)
+
+
+def test_a_manifest_of_version_1_is_read_without_the_hashes_that_it_does_not_have(tmp_path: Path) -> None:
+    split = write_examples(examples(5), INFO, "train", tmp_path, num_shards=2)
+    rewrite_as_version_1(tmp_path)
+    read = manifest.read_manifest(tmp_path).split("train")
+    assert (read.ids, read.image_hashes()) == (split.ids, None)
+    np.testing.assert_array_equal(read.record_places(), split.record_places())
+
+
+def test_a_split_added_to_a_manifest_of_version_1_has_hashes_and_the_older_one_none(tmp_path: Path) -> None:
+    write_examples(examples(5), INFO, "train", tmp_path)
+    rewrite_as_version_1(tmp_path)
+    write_examples(examples(2), INFO, "val", tmp_path)
+    read = manifest.read_manifest(tmp_path)
+    assert read.split("train").image_hashes() is None
+    assert len(read.split("val").image_hashes() or ()) == 2
+
+
+def test_hashes_that_are_not_one_for_each_record_are_refused(tmp_path: Path) -> None:
+    write_examples(examples(5), INFO, "train", tmp_path)
+    fields = json.loads((tmp_path / "manifest.json").read_text())
+    fields["splits"]["train"]["files"][0]["image_hashes"].pop()
+    (tmp_path / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match="5 records and 4 hashes of images"):
+        manifest.read_manifest(tmp_path)
+
+
+def rewrite_as_version_1(folder: Path) -> None:
+    fields = json.loads((folder / "manifest.json").read_text())
+    fields["format_version"] = 1
+    for split in fields["splits"].values():
+        for file in split["files"]:
+            del file["image_hashes"]
+    (folder / "manifest.json").write_text(json.dumps(fields))
