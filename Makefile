@@ -49,5 +49,5 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-crf.txt constra
 	@$(PIP) install -r requirements.txt -r requirements-dev.txt -c constraints.txt
 	@$(PIP) install -r requirements-crf.txt -c constraints.txt >.venv/crf-install.log 2>&1 || true
 	@$(PY) -c 'import pydensecrf.densecrf' 2>/dev/null || \
-	  echo "warning: the CRF backend was not installed (it needs a C++ compiler and Python 3.11 or 3.12); all but --crf works. See .venv/crf-install.log" >&2
+	  echo "note: pydensecrf was not installed (it needs a C++ compiler and Python 3.11 or 3.12); all works but --crf_backend=pydensecrf. See .venv/crf-install.log" >&2
 	@touch $@
