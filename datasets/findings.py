@@ -237,6 +237,13 @@ def _ignored(split: SplitStatistics) -> list[Finding]:
 
 def _balance(info: DatasetInfo, split: SplitStatistics) -> list[Finding]:
     found = []
+    if info.num_classes == 1:
+        found.append(
+            Finding(
+                f"there is one class only, {info.class_names[0]}: every answer is right, and nothing is learned. Name"
+                " what is not it, such as background, as a class too."
+            )
+        )
     shares, images = split.class_shares, split.class_images
     seen = split.class_pixels > 0
     few_images = images < min(_FEW_IMAGES, split.count / 4)

@@ -118,6 +118,13 @@ def test_images_that_repeat_others_are_counted_and_contradicting_labels_named() 
     assert "1 images of train come again with other labels: id7 and id60 are the same picture" in message
 
 
+def test_a_single_class_is_refused_in_words() -> None:
+    info = DatasetInfo("tiny", ("cat",), pascal_palette(1))
+    split = statistics_of([np.zeros((SIZE, SIZE), np.uint8)] * 60, num_classes=1)
+    (found,) = findings.find(info, split, 33)
+    assert "there is one class only, cat: every answer is right" in found.text
+
+
 def test_few_images_are_said() -> None:
     assert "train has 20 images" in only(texts(sound(20)))
 
