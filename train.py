@@ -63,8 +63,7 @@ def main() -> None:
         split,
         batch_size=settings.batch_size,
         iter_size=settings.iter_size,
-        crop_size=settings.crop_size,
-        scales=settings.augment_scales,
+        **settings.augmentation(),
         seed=settings.seed,
         skipped=manifest.split(split).skipped,
     )

@@ -78,6 +78,12 @@ def example(source: Source, split: str, image_id: str) -> Example:
     picture = index.picture(image_id)
     annotation_path = _annotation_path(source, split, _year(source))
     image_path = Path(source.root) / f"{split}{_year(source)}" / picture.file_name
+    size = raw_files.read_size(image_path)
+    if size != (picture.width, picture.height):
+        raise UserError(
+            f"{annotation_path}: {image_id}: expected the size of the image, {size[0]}x{size[1]} (width x height) as in"
+            f" {image_path}, got {picture.width}x{picture.height}. Copy the image again, or correct its size there."
+        )
     labels = paint(index.annotations(image_id), picture.height, picture.width, f"{annotation_path}: {image_id}")
     return raw_files.build_example(image_id, image_path, labels, annotation_path)
 

@@ -146,7 +146,9 @@ def _classes_path(source: Source) -> Path | None:
     """Returns the file that names the classes, None where --classes itself does."""
     if source.classes:
         named = Path(source.classes[0])
-        return named if len(source.classes) == 1 and named.is_file() else None
+        if len(source.classes) == 1 and (named.is_file() or named.suffix == ".txt" or len(named.parts) > 1):
+            return named  # reading it says where there is no such file
+        return None
     if not source.root:
         raise UserError("folder needs the class names: --classes=a,b,c (index 0 first) or --root with classes.txt.")
     return _root(source) / "classes.txt"

@@ -17,11 +17,8 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from datasets import tfrecord
-from deeplab_tf.dataset_info import IGNORE_LABEL
+from datasets.augmentation import MEAN_RGB, augment
 from deeplab_tf.errors import UserError
-
-# ImageNet's mean, levels 0..255: what the networks subtract, so padding becomes zero there.
-MEAN_RGB = (122.675, 116.669, 104.008)
 
 
 def train_batches(
@@ -33,6 +30,9 @@ def train_batches(
     seed: int,
     iter_size: int = 1,
     scales: Sequence[float] = (),
+    scale_range: Sequence[float] = (),
+    foreground_crops: float = 0.0,
+    colour_jitter: Sequence[float] = (),
     start_step: int = 0,
     mean_rgb: Sequence[float] = MEAN_RGB,
     mirror: bool = True,
@@ -43,9 +43,8 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Reads, shuffles, augments and batches a split without end.
 
-    Every example comes once an epoch, each epoch in another order. An example is scaled by one of `scales` (image
-    bilinear, labels nearest), padded at the bottom and right to at least the crop (image by the mean, labels by
-    255), cropped at random and mirrored with probability 1/2 (Sec. 4).
+    Every example comes once an epoch, each epoch in another order, and is changed at random, see
+    `augmentation.augment`.
 
     Args:
         data_dir: folder written by `datasets.convert`.
@@ -54,7 +53,10 @@ def train_batches(
         crop_size: crop height and width in pixels.
         seed: any integer >= 0.
         iter_size: I, micro-steps whose gradients make one update.
-        scales: factors to choose from with equal chances; empty: no scaling.
+        scales: see `augment`, like the next three.
+        scale_range: smallest and largest factor.
+        foreground_crops: share of the crops that are laid over some object.
+        colour_jitter: strengths.
         start_step: the first update to give examples for.
         mean_rgb: what to pad images with, levels 0..255.
         mirror: whether to mirror.
@@ -112,7 +114,18 @@ def train_batches(
         augment_key, network_key = tf.unstack(
             tf.random.split(tf.random.fold_in(example_key, tf.cast(index, tf.int32)), 2)
         )
-        image, labels = augment(image, labels, augment_key, crop_size, scales, mean_rgb, mirror)
+        image, labels = augment(
+            image,
+            labels,
+            augment_key,
+            crop_size,
+            scales=scales,
+            scale_range=scale_range,
+            foreground_crops=foreground_crops,
+            colour_jitter=colour_jitter,
+            mean_rgb=mean_rgb,
+            mirror=mirror,
+        )
         return {"image": image, "labels": labels, "seeds": network_key}
 
     options = tf.data.Options()
@@ -126,59 +139,6 @@ def train_batches(
         .batch(rows, drop_remainder=True)
         .prefetch(2)
         .with_options(options)
-    )
-
-
-def augment(
-    image: tf.Tensor,
-    labels: tf.Tensor,
-    seed: tf.Tensor,
-    crop_size: int,
-    scales: Sequence[float] = (),
-    mean_rgb: Sequence[float] = MEAN_RGB,
-    mirror: bool = True,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scales, pads, crops and mirrors an example at random (Sec. 4, in this order).
-
-    Args:
-        image: uint8 [H, W, 3].
-        labels: int32 [H, W].
-        seed: int32 [2]; the same seed gives the same result.
-        crop_size: height and width of the result in pixels.
-        scales: factors to choose from; empty: no scaling. Sizes are rounded to whole pixels.
-        mean_rgb: padding of the image, levels 0..255.
-        mirror: whether to mirror with probability 1/2.
-
-    Returns:
-        float32 [crop_size, crop_size, 3] in 0..255 and int32 [crop_size, crop_size].
-    """
-    scale_seed, crop_seed, mirror_seed = tf.unstack(tf.random.split(seed, 3))
-    labels = labels[:, :, tf.newaxis]  # [H, W, 1]
-    if scales:
-        chosen = tf.random.stateless_uniform([], scale_seed, 0, len(scales), tf.int32)
-        scale = tf.gather(tf.constant(scales, tf.float32), chosen)
-        image, labels = _resize(image, labels, scale)
-    image = tf.cast(image, tf.float32)
-    # Cropping before padding gives what padding before cropping gives, without the larger image: along an axis that
-    # needs padding the crop starts at 0, along the other nothing is padded.
-    size = tf.shape(labels)[:2]
-    taken = tf.minimum(size, crop_size)
-    random = tf.random.stateless_uniform([2], crop_seed, dtype=tf.float32)
-    places = size - taken + 1
-    start = tf.minimum(tf.cast(random * tf.cast(places, tf.float32), tf.int32), places - 1)
-    image = tf.slice(image, [start[0], start[1], 0], [taken[0], taken[1], 3])
-    labels = tf.slice(labels, [start[0], start[1], 0], [taken[0], taken[1], 1])
-    missing = [[0, crop_size - taken[0]], [0, crop_size - taken[1]], [0, 0]]
-    inside = tf.pad(tf.ones_like(labels, tf.bool), missing)
-    image = tf.where(inside, tf.pad(image, missing), tf.constant(mean_rgb, tf.float32))
-    labels = tf.pad(labels, missing, constant_values=IGNORE_LABEL)
-    if mirror:
-        turn = tf.random.stateless_uniform([], mirror_seed) < 0.5
-        image = tf.cond(turn, lambda: tf.reverse(image, [1]), lambda: image)
-        labels = tf.cond(turn, lambda: tf.reverse(labels, [1]), lambda: labels)
-    return (
-        tf.ensure_shape(image, [crop_size, crop_size, 3]),
-        tf.ensure_shape(labels[:, :, 0], [crop_size, crop_size]),
     )
 
 
@@ -257,13 +217,3 @@ def _record_reader(manifest: tfrecord.Manifest, split: tfrecord.SplitManifest) -
         return records.take(1).get_single_element()
 
     return read
-
-
-def _resize(image: tf.Tensor, labels: tf.Tensor, scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Scales uint8 [H, W, 3] to float32 and int32 [H, W, 1] to int32, corners aligned, on one grid."""
-    size = tf.cast(tf.shape(labels)[:2], tf.float32)
-    new_size = tf.maximum(tf.cast(tf.round(size * scale), tf.int32), 1)
-    # tf.image.resize has no aligned corners, and tf.compat.v1.image logs a deprecation.
-    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=new_size, align_corners=True)[0]
-    labels = tf.raw_ops.ResizeNearestNeighbor(images=labels[tf.newaxis], size=new_size, align_corners=True)[0]
-    return image, labels

@@ -169,6 +169,15 @@ def read_mask(
     return masks.labels_of_indices(path, image, stretch, num_classes, ignore_label, palette)
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Returns (width, height) of an image; decodes nothing.
+
+    Raises:
+        UserError: the file is missing, empty or no image.
+    """
+    return _open(path, "image")[1].size
+
+
 def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
     """Returns the colours of a palette image by their indices, () for any other image; decodes nothing.
 

@@ -20,6 +20,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -48,6 +49,78 @@ def frame(payload: bytes) -> bytes:
     """Returns a payload with its length and checksums, as it stands in a TFRecord file."""
     length = _LENGTH.pack(len(payload))
     return b"".join([length, _CHECK.pack(_masked_crc(length)), payload, _CHECK.pack(_masked_crc(payload))])
+
+
+class Fields(NamedTuple):
+    """A record, taken apart.
+
+    Attributes:
+        image_id: UTF-8 text.
+        image: an encoded JPEG or PNG.
+        labels: an encoded PNG, b"" in a test split.
+    """
+
+    image_id: str
+    image: bytes
+    labels: bytes
+
+
+def read(path: str | os.PathLike[str], offset: int, length: int) -> Fields | str:
+    """Reads one record.
+
+    Args:
+        path: a TFRecord file.
+        offset: where the record starts, in bytes.
+        length: its length, framing included.
+
+    Returns:
+        The record, or what is wrong with it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        record = file.read(length)
+    problem = _problem(record, length)
+    return problem or decode(record[_LENGTH.size + _CHECK.size : -_CHECK.size])
+
+
+def decode(payload: bytes) -> Fields:
+    """Takes a payload of `encode` apart, whatever the order of its entries.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    values = {}
+    for features in _contents(payload, 1):
+        for entry in _contents(features, 1):
+            (name,), (feature,) = _contents(entry, 1), _contents(entry, 2)
+            ((value,),) = (_contents(bytes_list, 1) for bytes_list in _contents(feature, 1))
+            values[name.decode()] = value
+    if not {"image_id", "image", "labels"} <= values.keys():
+        raise ValueError(
+            f"expected a record of image_id, image and labels, got one of {', '.join(values) or 'nothing'}"
+        )
+    return Fields(values["image_id"].decode(), values["image"], values["labels"])
+
+
+def _contents(message: bytes, field: int) -> list[bytes]:
+    """Returns the contents of one field of a protobuf message whose fields are all length-delimited."""
+    found, position = [], 0
+    while position < len(message):
+        tag, start = message[position], position + 1
+        length, shift = 0, 0
+        while True:
+            group = message[start]
+            length |= (group & 0x7F) << shift
+            start, shift = start + 1, shift + 7
+            if group < 0x80:
+                break
+        if tag == field << 3 | 2:
+            found.append(message[start : start + length])
+        position = start + length
+    return found
 
 
 def find_damage(path: str | os.PathLike[str], record_bytes: Sequence[int]) -> Iterator[tuple[int, str]]:

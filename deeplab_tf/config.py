@@ -76,6 +76,12 @@ class TrainConfig:
         iter_size: micro-steps whose gradients are averaged into one update.
         crop_size: side of the square crops, in pixels; size_multiple*k + 1.
         augment_scales: an image is scaled by one of these, at random; empty for none.
+        scale_range: smallest,largest factor: any between them, in place of augment_scales; empty, as in the paper.
+        foreground_crops: share of the crops that are laid over some object, rare classes as often as others; 0, as in
+            the paper, lays all of them anywhere.
+        colour_jitter: up to four strengths, of brightness, contrast, saturation and hue; empty, as in the paper. Usual
+            are 0.1,0.3,0.3,0.05.
+        class_weights: a factor of the loss for each class; empty, as in the paper. datasets.check suggests some.
         seed: of the order, the augmentation, the dropout and the fresh weights.
         precision: float32, bfloat16 or float16.
         dropout: rate after fc6 and fc7.
@@ -90,6 +96,10 @@ class TrainConfig:
     iter_size: int = 1
     crop_size: int = 321
     augment_scales: tuple[float, ...] = ()
+    scale_range: tuple[float, ...] = ()
+    foreground_crops: float = 0.0
+    colour_jitter: tuple[float, ...] = ()
+    class_weights: tuple[float, ...] = ()
     seed: int = 0
     precision: str = "float32"
     dropout: float = 0.5
@@ -107,6 +117,29 @@ class TrainConfig:
             raise ValueError(f"train.dropout must be at least 0 and below 1; got {self.dropout}.")
         if self.augment_scales:
             _require_at_least("train.augment_scales", min(self.augment_scales), 0.1)
+        if self.scale_range and not (len(self.scale_range) == 2 and 0.1 <= self.scale_range[0] <= self.scale_range[1]):
+            raise ValueError(f"train.scale_range takes smallest,largest, such as 0.5,2; got {self.scale_range}.")
+        if not 0 <= self.foreground_crops <= 1:
+            raise ValueError(f"train.foreground_crops must be 0 to 1; got {self.foreground_crops}.")
+        most = (1, 0.99, 0.99, 0.5)
+        jitter = self.colour_jitter
+        if len(jitter) > 4 or not all(0 <= value <= limit for value, limit in zip(jitter, most, strict=False)):
+            raise ValueError(
+                f"train.colour_jitter takes up to four numbers from 0 to {', '.join(map(str, most))} (brightness,"
+                f" contrast, saturation, hue), such as 0.1,0.3,0.3,0.05; got {jitter}."
+            )
+        if self.class_weights and not (min(self.class_weights) >= 0 and 0 < sum(self.class_weights) < float("inf")):
+            raise ValueError(f"train.class_weights must be at least 0 and not all 0; got {self.class_weights}.")
+
+    def augmentation(self) -> dict[str, Any]:
+        """Returns the arguments of `datasets.augmentation.augment`, so that training and pictures of it agree."""
+        return {
+            "crop_size": self.crop_size,
+            "scales": self.augment_scales,
+            "scale_range": self.scale_range,
+            "foreground_crops": self.foreground_crops,
+            "colour_jitter": self.colour_jitter,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +208,15 @@ class Config:
         if self.dataset is None:
             raise ValueError("the configuration names no data set; set it from the manifest.")
         return self.dataset
+
+    def check_class_weights(self) -> None:
+        """Raises UserError where there are class weights, but not one for each class of the data set."""
+        given, names = self.train.class_weights, self.info.class_names
+        if given and len(given) != len(names):
+            raise UserError(
+                f"train.class_weights: expected {len(names)} numbers, one for each of {', '.join(names)}; got"
+                f" {len(given)}."
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values, as json.dump takes them."""

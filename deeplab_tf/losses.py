@@ -38,12 +38,14 @@ def subsample_labels(labels: tf.Tensor, stride: int) -> tf.Tensor:
     return labels[:, ::stride, ::stride]
 
 
-def count_valid(labels: tf.Tensor, ignore_label: int) -> tf.Tensor:
-    """Counts the labels that are not to be ignored; float32 scalar."""
-    return tf.reduce_sum(tf.cast(labels != ignore_label, tf.float32))
+def count_valid(labels: tf.Tensor, ignore_label: int, class_weights: Sequence[float] = ()) -> tf.Tensor:
+    """Counts the labels that are not to be ignored; with class weights, adds their weights instead: float32 scalar."""
+    return tf.reduce_sum(_label_weights(labels, ignore_label, class_weights))
 
 
-def cross_entropy_sum(logits: tf.Tensor, labels: tf.Tensor, ignore_label: int) -> tf.Tensor:
+def cross_entropy_sum(
+    logits: tf.Tensor, labels: tf.Tensor, ignore_label: int, class_weights: Sequence[float] = ()
+) -> tf.Tensor:
     """Adds the softmax cross-entropy of all valid cells.
 
     A sum, so that the caller can divide by the valid cells of all replicas together.
@@ -52,10 +54,21 @@ def cross_entropy_sum(logits: tf.Tensor, labels: tf.Tensor, ignore_label: int) -
         logits: float32 [B, h, w, K].
         labels: int32 [B, h, w], 0..K-1 or `ignore_label`.
         ignore_label: of cells that do not count.
+        class_weights: K factors of the cross-entropy of cells with each label; empty for 1. A mean divides by
+            `count_valid` with the same weights.
 
     Returns:
         float32 scalar, in nats.
     """
     valid = labels != ignore_label
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.where(valid, labels, 0), logits)  # [B, h, w]
-    return tf.reduce_sum(tf.where(valid, losses, 0.0))
+    # Scores of ignored cells may be anything: 0 * inf would be NaN.
+    return tf.reduce_sum(_label_weights(labels, ignore_label, class_weights) * tf.where(valid, losses, 0.0))
+
+
+def _label_weights(labels: tf.Tensor, ignore_label: int, class_weights: Sequence[float]) -> tf.Tensor:
+    """Returns float32, like labels: the weight of each one, 0 where it is ignored."""
+    valid = tf.cast(labels != ignore_label, tf.float32)
+    if not class_weights:
+        return valid
+    return valid * tf.gather(tf.constant(class_weights, tf.float32), tf.where(labels != ignore_label, labels, 0))

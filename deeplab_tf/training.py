@@ -61,7 +61,11 @@ def build_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def build_train_step(
-    model: DeepLab, optimizer: keras.optimizers.Optimizer, strategy: tf.distribute.Strategy, ignore_label: int
+    model: DeepLab,
+    optimizer: keras.optimizers.Optimizer,
+    strategy: tf.distribute.Strategy,
+    ignore_label: int,
+    class_weights: Sequence[float] = (),
 ) -> tuple[Callable[[dict[str, Any]], tf.Tensor], list[str]]:
     """Builds the update of the weights.
 
@@ -73,6 +77,7 @@ def build_train_step(
         optimizer: built for the model's trainable variables.
         strategy: the model's.
         ignore_label: of pixels that do not count.
+        class_weights: see `losses.cross_entropy_sum`.
 
     Returns:
         The step, and the names of what it returns. The step takes {"image": float32 [b, I, H, W, 3] RGB
@@ -93,7 +98,7 @@ def build_train_step(
         logits = [own if stride else at_one for stride, own, at_one in zip(strides, maps, resized, strict=True)]
         logits += [fused] if several else []
         return [
-            losses.cross_entropy_sum(scores, losses.subsample_labels(labels, stride), ignore_label)
+            losses.cross_entropy_sum(scores, losses.subsample_labels(labels, stride), ignore_label, class_weights)
             for scores, stride in zip(logits, term_strides, strict=True)
         ]
 
@@ -105,7 +110,7 @@ def build_train_step(
             [
                 tf.stack(
                     [
-                        losses.count_valid(losses.subsample_labels(micro["labels"][i], s), ignore_label)
+                        losses.count_valid(losses.subsample_labels(micro["labels"][i], s), ignore_label, class_weights)
                         for s in term_strides
                     ]
                 )
@@ -203,6 +208,7 @@ def train(
     keras.utils.set_random_seed(config.train.seed)
     if config.train.deterministic:
         tf.config.experimental.enable_op_determinism()
+    config.check_class_weights()
     with strategy.scope():
         model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
         check_crop_size(config, model)
@@ -220,7 +226,7 @@ def train(
         _initialise(model, init, config.train.seed)
     if start < config.train.iterations:
         batches = _distribute(make_batches, config, strategy, start)
-        step, names = build_train_step(model, optimizer, strategy, config.info.ignore_label)
+        step, names = build_train_step(model, optimizer, strategy, config.info.ignore_label, config.train.class_weights)
         _loop(config, workdir, model, optimizer, checkpoints, batches, step, names, start)
     print(f"trained to step {config.train.iterations}: {workdirs.save_weights(model, workdir)}")
 

@@ -215,7 +215,21 @@ def test_what_is_no_annotation_file_is_refused(tree: raw_trees.Tree, content: by
 
 def test_an_image_of_another_size_than_annotated_is_refused(tree: raw_trees.Tree) -> None:
     raw_trees.save_photo(tree.image, HEIGHT + 1, WIDTH)
-    with pytest.raises(UserError, match=r"size, 30x21 \(width x height\) as in .*000000000001\.jpg, got 30x20"):
+    with pytest.raises(
+        UserError, match=r"size of the image, 30x21 \(width x height\) as in .*000000000001\.jpg, got 30x20"
+    ):
+        coco.example(tree.source, "train", "000000000001")
+
+
+@pytest.mark.parametrize("height", [-3, 0, 10**12])
+def test_an_annotated_size_that_no_image_has_is_refused_before_memory_is_taken(
+    tree: raw_trees.Tree, height: int
+) -> None:
+    content = json.loads(tree.labels.read_text())
+    for image in content["images"]:
+        image["height"] = height
+    tree.labels.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"expected the size of the image, 30x20 .* got 30x{height}"):
         coco.example(tree.source, "train", "000000000001")
 
 

@@ -187,6 +187,14 @@ def test_the_classes_may_be_in_another_file(folder_root: Path, tmp_path: Path) -
     assert folder.info(source).class_names == ("road", "traffic light", "sky")
 
 
+@pytest.mark.parametrize("name", ["clases.txt", "there/classes"])
+def test_a_file_of_classes_that_is_not_there_is_no_class_name(folder_root: Path, tmp_path: Path, name: str) -> None:
+    named = (str(tmp_path / name),) if "/" in name else (name,)
+    source = Source(image_dir=str(folder_root / "images"), mask_dir=str(folder_root / "masks"), classes=named)
+    with pytest.raises(UserError, match=f"{name}: expected this list, found no such file"):
+        folder.info(source)
+
+
 def test_palettes_that_disagree_between_masks_are_refused(folder_root: Path) -> None:
     labels = np.ones((12, 16))
     labels[0] = 0

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import pipeline
+from datasets import augmentation, pipeline
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
@@ -165,70 +165,7 @@ def test_image_and_labels_stay_together_at_scale_one(data_dir: Path) -> None:
         inside = labels != 255
         np.testing.assert_array_equal(green[inside], 100 * labels[inside])
         assert 0 < inside.sum() < inside.size  # every one of these images is narrower or lower than 23
-        assert (element["image"][0, 0][~inside] == np.float32(pipeline.MEAN_RGB)).all()
-
-
-def augment(image: np.ndarray, labels: np.ndarray, seed: int, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-    results = pipeline.augment(tf.constant(image), tf.constant(labels, tf.int32), tf.constant([seed, 0]), **options)
-    return results[0].numpy(), results[1].numpy()
-
-
-@pytest.mark.parametrize("scale", [0.5, 0.75, 1.25, 1.5])
-def test_image_and_labels_stay_together_when_scaled(scale: float) -> None:
-    labels = np.kron(np.random.default_rng(1).integers(0, 3, (3, 4)), np.ones((12, 12), int))
-    image = np.stack([labels * 100] * 3, axis=-1).astype(np.uint8)
-    compared = 0
-    for seed in range(6):
-        scaled, scaled_labels = augment(image, labels, seed, crop_size=24, scales=(scale,))
-        pure = np.isin(scaled, (0, 100, 200)).all(-1) & (scaled_labels != 255)  # away from the borders of blocks
-        np.testing.assert_array_equal(scaled[pure][:, 0], 100 * scaled_labels[pure])
-        compared += pure.sum()
-    assert compared > 1000
-
-
-def test_scaling_aligns_the_corners_of_image_and_labels() -> None:
-    rows, columns = np.mgrid[:9, :13]
-    image = np.stack([10 * rows, 10 * columns, 0 * rows], axis=-1).astype(np.uint8)
-    labels = 13 * rows + columns
-    scaled, scaled_labels = augment(image, labels, 0, crop_size=30, scales=(2.0,), mirror=False)
-    # 9 x 13 becomes 18 x 26; corners aligned, cell i lies at i * (9 - 1) / (18 - 1) of the old grid.
-    y, x = np.arange(18) * 8 / 17, np.arange(26) * 12 / 25
-    np.testing.assert_allclose(scaled[:18, :26, 0], np.repeat(10 * y[:, None], 26, 1), atol=1e-4)  # float32 weights
-    np.testing.assert_allclose(scaled[:18, :26, 1], np.repeat(10 * x[None], 18, 0), atol=1e-4)
-    np.testing.assert_array_equal(scaled_labels[:18, :26], 13 * np.round(y)[:, None] + np.round(x)[None])
-    assert (scaled_labels[18:] == 255).all()
-    assert (scaled_labels[:, 26:] == 255).all()
-
-
-def test_small_images_are_padded_at_the_bottom_and_right() -> None:
-    image = np.full((3, 20, 3), 7, np.uint8)
-    result, labels = augment(image, np.ones((3, 20)), 0, crop_size=8, mean_rgb=(1.5, 2.5, 3.5), mirror=False)
-    assert (result[:3] == 7).all()
-    assert (labels[:3] == 1).all()
-    assert (result[3:] == (1.5, 2.5, 3.5)).all()
-    assert (labels[3:] == 255).all()
-
-
-def test_crops_reach_every_place_and_half_are_mirrored() -> None:
-    rows, columns = np.mgrid[:6, :7]
-    image = np.stack([rows, columns, 0 * rows], axis=-1).astype(np.uint8)
-    crop = tf.function(lambda seed: pipeline.augment(image, rows, seed, crop_size=4)[0])
-    places = []
-    for seed in range(400):
-        result = crop(tf.constant([seed, seed])).numpy()
-        places.append((int(result[0, 0, 0]), int(result[..., 1].min()), bool(result[0, 0, 1] > result[0, 1, 1])))
-    counts = np.unique(np.array(places), axis=0, return_counts=True)[1]
-    assert len(counts) == 3 * 4 * 2  # rows, columns, directions; about 17 of each are expected
-    assert counts.min() > 4
-    assert 160 < sum(mirrored for _, _, mirrored in places) < 240  # 200 +- 4 standard deviations
-
-
-def test_without_mirroring_the_left_stays_left(data_dir: Path) -> None:
-    rows, columns = np.mgrid[:6, :6]
-    image = np.stack([columns] * 3, axis=-1).astype(np.uint8)
-    for seed in range(10):
-        result, _ = augment(image, rows, seed, crop_size=6, mirror=False)
-        np.testing.assert_array_equal(result, image)
+        assert (element["image"][0, 0][~inside] == np.float32(augmentation.MEAN_RGB)).all()
 
 
 def test_evaluation_gives_every_example_in_stored_order_at_its_own_size(data_dir: Path) -> None:
@@ -264,6 +201,14 @@ def test_damaged_records_can_be_left_out(tmp_path: Path) -> None:
     epoch = elements(tmp_path, len(rest), skipped=(1,), scales=())
     reds = sorted(int(element["image"][0, 0, 0, 0, 0]) for element in epoch)
     assert reds == [10 * (number + 1) for number in rest]
+
+
+def test_the_options_of_the_augmentation_reach_the_examples(data_dir: Path) -> None:
+    plain = elements(data_dir, 4, scales=())
+    for options in ({"scale_range": (2.0, 3.0)}, {"foreground_crops": 1.0}, {"colour_jitter": (0.5,)}):
+        changed = elements(data_dir, 4, scales=(), **options)
+        assert any((one["image"] != other["image"]).any() for one, other in zip(plain, changed, strict=True))
+        assert_same(elements(data_dir, 2, scales=(), start_step=2, **options), changed[2:])  # nothing random is state
 
 
 def test_user_errors_name_what_to_change(data_dir: Path) -> None:

@@ -27,6 +27,32 @@ def test_a_record_is_the_protobuf_that_tensorflow_would_write(image_size: int) -
     assert len(payload) == expected.ByteSize()  # and nothing else in it
 
 
+@pytest.mark.parametrize("image_size", [0, 1, 127, 128, 16384])
+def test_a_record_comes_apart_again_whoever_wrote_it(image_size: int) -> None:
+    image = np.random.default_rng(0).bytes(image_size)
+    example = Example("schön_1", image, np.array([[0, 255], [1, 2]], np.uint8))
+    ours = records.encode(example)
+    tensorflows = tf.train.Example.FromString(ours).SerializeToString()
+    labels = tf.train.Example.FromString(ours).features.feature["labels"].bytes_list.value[0]
+    assert records.decode(ours) == records.decode(tensorflows) == ("schön_1", image, labels)
+
+
+def test_a_record_without_its_fields_is_refused() -> None:
+    feature = {"other": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x"]))}
+    payload = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    with pytest.raises(ValueError, match="expected a record of image_id, image and labels, got one of other"):
+        records.decode(payload)
+
+
+def test_one_record_of_a_file_is_read_or_its_damage_told(tmp_path: Path) -> None:
+    frames = [records.frame(records.encode(Example(name, b"image", None))) for name in ("a", "b")]
+    (tmp_path / "file").write_bytes(b"".join(frames))
+    assert records.read(tmp_path / "file", len(frames[0]), len(frames[1])) == ("b", b"image", b"")
+    assert records.read(tmp_path / "file", 0, len(frames[0]) - 1) == "it holds 57 bytes instead of 56"
+    (tmp_path / "file").write_bytes(frames[0][:-1])
+    assert records.read(tmp_path / "file", 0, len(frames[0])) == "the file ends 1 bytes too early"
+
+
 def test_labels_are_stored_as_a_grey_png_and_no_labels_as_nothing() -> None:
     labels = np.random.default_rng(0).choice(np.array([0, 1, 20, 255], np.uint8), (7, 5))
     stored = tf.train.Example.FromString(records.encode(Example("a", b"", labels))).features.feature["labels"]

@@ -60,6 +60,17 @@ def test_set_changes_one_field(assignment, section, field, value):
         ("train.deterministic=yes", "true or false"),
         ("model.atrous=fast", "one of deinterlace, dilated"),
         ("crf.sigma_beta=0", "sigma_beta"),
+        ("train.scale_range=0.5", "smallest,largest"),
+        ("train.scale_range=2,0.5", "smallest,largest"),
+        ("train.scale_range=0,2", "smallest,largest"),
+        ("train.foreground_crops=1.5", "0 to 1"),
+        ("train.colour_jitter=0.1,0.3,0.3,0.6", "up to four numbers from 0 to 1, 0.99, 0.99, 0.5"),
+        ("train.colour_jitter=0,0,0,0,0", "up to four numbers"),
+        ("train.colour_jitter=-0.1", "up to four numbers"),
+        ("train.class_weights=1,-1", "at least 0"),
+        ("train.class_weights=0,0", "not all 0"),
+        ("train.class_weights=1,inf", "at least 0"),
+        ("train.class_weights=1,nan", "at least 0"),
     ],
 )
 def test_a_bad_set_is_explained(assignment, says):
@@ -93,6 +104,27 @@ def test_experiments_have_the_solvers_of_the_release():
         assert config.train.crop_size == 321
 
 
+def test_the_options_that_the_paper_does_not_have_are_off_in_its_experiments():
+    for config in EXPERIMENTS.values():
+        train = config.train
+        assert (train.scale_range, train.foreground_crops, train.colour_jitter, train.class_weights) == ((), 0, (), ())
+
+
+def test_a_config_from_before_an_option_is_read(config):
+    fields = config.to_json()
+    del fields["train"]["class_weights"], fields["train"]["scale_range"]
+    assert Config.from_json(fields) == config
+
+
+def test_class_weights_are_one_for_each_class():
+    info = DatasetInfo("mine", ("a", "b"), ((0, 0, 0), (1, 2, 3)))
+    config = dataclasses.replace(EXPERIMENTS["resnet101"], dataset=info)
+    config.check_class_weights()
+    override(config, ["train.class_weights=1,2"]).check_class_weights()
+    with pytest.raises(UserError, match="expected 2 numbers, one for each of a, b; got 3"):
+        override(config, ["train.class_weights=1,2,3"]).check_class_weights()
+
+
 def test_unknown_keys_beside_the_sections_are_left_alone(config):
     assert Config.from_json({**config.to_json(), "run": {"split": "train"}}) == config
 
@@ -111,6 +143,10 @@ def test_unknown_keys_beside_the_sections_are_left_alone(config):
         ("train.deterministic=0", False),
         ("train.dropout=0.25", 0.25),
         ("train.augment_scales=", ()),
+        ("train.scale_range=0.5,2", (0.5, 2.0)),
+        ("train.foreground_crops=0.5", 0.5),
+        ("train.colour_jitter=0.1,0.3", (0.1, 0.3)),
+        ("train.class_weights=1,2.5,0", (1.0, 2.5, 0.0)),
         ("optimizer.base_lr=1e-4", 1e-4),
         ("optimizer.policy=step", "step"),
         ("model.scales=1,0.75, 0.5", (1.0, 0.75, 0.5)),

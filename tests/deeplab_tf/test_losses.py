@@ -21,6 +21,20 @@ def test_the_sum_over_valid_cells_equals_a_loop():
     assert float(losses.count_valid(tf.constant(labels), 255)) == count == 20
 
 
+def test_class_weights_weigh_the_cells_of_each_class():
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(2, 3, 4, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, (2, 3, 4)).astype(np.int32)
+    labels[0, 1] = 255
+    weights = (0.5, 0.0, 3.0)
+    each = [slow_cross_entropy(logits, np.where(labels == k, k, 255).astype(np.int32), 255) for k in range(3)]
+    total = sum(weight * of_class for weight, (of_class, _) in zip(weights, each, strict=True))
+    count = sum(weight * number for weight, (_, number) in zip(weights, each, strict=True))
+    labels = tf.constant(labels)
+    assert float(losses.cross_entropy_sum(logits, labels, 255, weights)) == pytest.approx(total, rel=1e-5)
+    assert float(losses.count_valid(labels, 255, weights)) == pytest.approx(count)
+
+
 def test_only_ignored_cells_give_zero():
     labels = tf.fill([1, 2, 2], 255)
     assert float(losses.cross_entropy_sum(tf.random.normal([1, 2, 2, 3]), labels, 255)) == 0

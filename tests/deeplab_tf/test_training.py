@@ -60,6 +60,18 @@ def test_the_loss_is_the_mean_over_valid_pixels_and_iter_size_averages_gradients
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_a_class_of_weight_zero_trains_like_ignored_pixels():
+    data = batch(2, 1)
+    without = {**data, "labels": tf.where(data["labels"] == 1, 255, data["labels"])}
+    results = []
+    for seen, weights in ((data, (7.0, 0.0, 7.0)), (without, ())):
+        model = tiny_network()
+        step, _ = build_train_step(model, solver(), tf.distribute.get_strategy(), 255, weights)
+        results.append([step(seen), *model.trainable_variables])
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_a_multi_scale_network_has_four_losses():
     model, twin = tiny_network(scales=(1.0, 0.75, 0.5)), tiny_network(scales=(1.0, 0.75, 0.5))
     data = batch(2, 1)
