@@ -18,6 +18,12 @@ flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("workdir", "", "Folder of this run: settings, checkpoints, TensorBoard events, weights.")
 flags.DEFINE_string("split", "", "Split to train on; by default trainaug where the data set has it, else train.")
 flags.DEFINE_string(
+    "eval_split",
+    "",
+    "Split to validate on every train.eval_every updates, such as val; the weights of the best mean IoU are kept as "
+    "WORKDIR/best.weights.h5.",
+)
+flags.DEFINE_string(
     "init",
     "imagenet",
     "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded), hed (a VGG-16 "
@@ -39,12 +45,14 @@ flags.DEFINE_multi_string(
 def main() -> None:
     """Wires flags, data and training together."""
     # Imported here, so that --help and a mistyped flag answer at once.
+    import contextlib
     import dataclasses
     import functools
 
     from datasets import pipeline, tfrecord
     from deeplab_tf import config as configs
     from deeplab_tf import training
+    from deeplab_tf.validation import ValidationSplit
 
     config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:
@@ -69,13 +77,23 @@ def main() -> None:
         skipped=manifest.split(split).skipped,
     )
     print(f"{manifest.split(split).count} images of {manifest.info.name} {split} in {FLAGS.data_dir}")
-    with tfrecord.naming_damage(manifest, split):
+    validation_split = None
+    splits = [split]
+    if FLAGS.eval_split:
+        splits.append(FLAGS.eval_split)
+        described = manifest.split(FLAGS.eval_split)
+        stored = pipeline.evaluation_examples(FLAGS.data_dir, FLAGS.eval_split, described.skipped)
+        validation_split = ValidationSplit(FLAGS.eval_split, described.count, stored.as_numpy_iterator)
+    with contextlib.ExitStack() as stack:
+        for name in splits:
+            stack.enter_context(tfrecord.naming_damage(manifest, name))
         training.train(
             config,
             FLAGS.workdir,
             make_batches,
             init=FLAGS.init,
             strategy_name=FLAGS.strategy,
+            validation_split=validation_split,
             run={"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy},
         )
 
