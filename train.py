@@ -30,6 +30,11 @@ flags.DEFINE_string(
     "trunk trained on ImageNet and BSDS, installed with the requirements; wants another solver, see the README), none "
     "(random), a weights file, or the workdir of another run.",
 )
+flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Do everything once, say what memory, disk and time the whole training would take, and leave nothing behind.",
+)
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_enum(
     "strategy", "auto", ["auto", "one_device", "mirrored", "multi_worker"], "How devices are used (tf.distribute)."
@@ -51,7 +56,7 @@ def main() -> None:
 
     from datasets import pipeline, tfrecord
     from deeplab_tf import config as configs
-    from deeplab_tf import training
+    from deeplab_tf import dry_run, training
     from deeplab_tf.validation import ValidationSplit
 
     config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
@@ -82,20 +87,18 @@ def main() -> None:
     if FLAGS.eval_split:
         splits.append(FLAGS.eval_split)
         described = manifest.split(FLAGS.eval_split)
-        stored = pipeline.evaluation_examples(FLAGS.data_dir, FLAGS.eval_split, described.skipped)
-        validation_split = ValidationSplit(FLAGS.eval_split, described.count, stored.as_numpy_iterator)
+        stored = functools.partial(pipeline.evaluation_examples, FLAGS.data_dir, FLAGS.eval_split, described.skipped)
+        # Read when it is needed: the devices have to be set up first.
+        validation_split = ValidationSplit(FLAGS.eval_split, described.count, lambda: stored().as_numpy_iterator())
+    how = {"init": FLAGS.init, "strategy_name": FLAGS.strategy, "validation_split": validation_split}
     with contextlib.ExitStack() as stack:
         for name in splits:
             stack.enter_context(tfrecord.naming_damage(manifest, name))
-        training.train(
-            config,
-            FLAGS.workdir,
-            make_batches,
-            init=FLAGS.init,
-            strategy_name=FLAGS.strategy,
-            validation_split=validation_split,
-            run={"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy},
-        )
+        if FLAGS.dry_run:
+            dry_run.rehearse(config, FLAGS.workdir, make_batches, **how)
+        else:
+            run_info = {"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy}
+            training.train(config, FLAGS.workdir, make_batches, **how, run=run_info)
 
 
 if __name__ == "__main__":

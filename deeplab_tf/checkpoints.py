@@ -7,7 +7,6 @@ import glob
 import os
 import re
 import shutil
-from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -40,12 +39,17 @@ class Checkpoints:
         self._trained = [variable.value for variable in model.trainable_variables]
         # The solver counts its updates, this counts ours: loss scaling skips some of the solver's.
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        stored = {
-            "model": {variable.path.replace("/", "."): variable.value for variable in model.variables},
-            "optimizer": {variable.path.replace("/", "."): variable.value for variable in optimizer.variables},
+        self._named: dict[str, tf.Variable] = {
+            **{variable.path: variable.value for variable in model.variables},
+            # Keras numbers the solvers of a process: caffe_sgd_1/...
+            **{re.sub(r"_\d+(?=/)", "", variable.path, count=1): variable.value for variable in optimizer.variables},
+            "step": self._step,
         }
-        self._checkpoint = tf.train.Checkpoint(**stored, step=self._step)
-        self.variables: Sequence[tf.Variable] = [*stored["model"].values(), *stored["optimizer"].values(), self._step]
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that is stored."""
+        return list(self._named.values())
 
     @property
     def step(self) -> int:
@@ -68,9 +72,9 @@ class Checkpoints:
         damaged: dict[str, str] = {}
         for path in reversed(self._paths()):
             try:
-                self._checkpoint.read(path).assert_existing_objects_matched()
-            except (tf.errors.OpError, AssertionError, ValueError, OSError) as error:
-                damaged[path] = str(error).splitlines()[0]
+                self._read(path)
+            except (tf.errors.OpError, ValueError) as error:
+                damaged[path] = _reason(error)
             else:
                 self._set_aside(damaged)
                 return path
@@ -96,7 +100,13 @@ class Checkpoints:
         writing = os.path.join(self._folder, _WRITING)
         try:
             os.makedirs(writing, exist_ok=True)
-            unnamed = self._checkpoint.write(os.path.join(writing, f"step-{step}"))
+            unnamed = os.path.join(writing, f"step-{step}")
+            tf.raw_ops.SaveV2(
+                prefix=unnamed,
+                tensor_names=list(self._named),
+                shape_and_slices=[""] * len(self._named),
+                tensors=[tf.convert_to_tensor(variable) for variable in self.variables],
+            )
             for part in (_DATA, _INDEX):
                 files.flush_to_disk(unnamed + part)
             for part in (_DATA, _INDEX):
@@ -105,7 +115,7 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             kept = self.newest()
             raise UserError(
-                f"cannot write the checkpoint {path}: {str(error).splitlines()[0]}. Make space (or keep fewer with "
+                f"cannot write the checkpoint {path}: {_reason(error)}. Make space (or keep fewer with "
                 f"--set=train.keep_checkpoints=1) and repeat the command: it goes on "
                 f"{f'from {kept}' if kept else 'from the beginning'}."
             ) from error
@@ -147,9 +157,28 @@ class Checkpoints:
                 found[int(match[1])] = os.path.join(self._folder, name.removesuffix(match[2]))
         return [path for _, path in sorted(found.items())]
 
+    def _read(self, path: str) -> None:
+        """Assigns all variables, or none: everything is read, and its checksum compared, first."""
+        values = tf.raw_ops.RestoreV2(
+            prefix=path,
+            tensor_names=list(self._named),
+            shape_and_slices=[""] * len(self._named),
+            dtypes=[variable.dtype for variable in self.variables],
+        )
+        for (name, variable), value in zip(self._named.items(), values, strict=True):
+            if variable.shape != value.shape:
+                raise ValueError(f"{name} is {value.shape.as_list()} there and {variable.shape.as_list()} here.")
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+
     def _set_aside(self, damaged: dict[str, str]) -> None:
         for path, reason in damaged.items():
             print(f"the checkpoint {path} cannot be read and is set aside as *.damaged: {reason}")
             for part in (_INDEX, _DATA):
                 if os.path.exists(path + part):
                     os.replace(path + part, path + part + ".damaged")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, without where in TensorFlow it arose."""
+    return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:\w+\].*", "", str(error).splitlines()[0]).rstrip(".")

@@ -6,14 +6,26 @@ the workdir, and sends the others what it read.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from deeplab_tf.errors import UserError
+
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 
 MakeBatches = Callable[..., tf.data.Dataset]
 """(start_step, pipeline_index, num_pipelines, replicas) -> batches, see datasets.pipeline.train_batches."""
@@ -44,6 +56,28 @@ def build_strategy(name: str) -> tf.distribute.Strategy:
     return (
         tf.distribute.MirroredStrategy(devices) if name == "mirrored" else tf.distribute.OneDeviceStrategy(devices[0])
     )
+
+
+@contextlib.contextmanager
+def ending_with_the_others(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Ends this process with one line, and status 75 (try again), when another process of the training is lost.
+
+    TensorFlow notices within about a minute, and then fails whatever was to be exchanged next.
+    """
+    try:
+        yield
+    except _LOST as error:
+        if num_workers(strategy) == 1:
+            raise
+        print(
+            f"error: another process of this training has ended or cannot be reached ({type(error).__name__}). Start "
+            "all of them again by the same commands: they go on from the last checkpoint.",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.stdout.flush()
+        # Not sys.exit: an orderly end would wait for the one that is lost.
+        os._exit(EXIT_TRY_AGAIN)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
@@ -108,7 +142,8 @@ def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Var
         def send(values: list[tf.Tensor]) -> list[tf.Tensor]:
             context = tf.distribute.get_replica_context()
             mine = tf.equal(context.replica_id_in_sync_group, 0)
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, [tf.where(mine, x, tf.zeros_like(x)) for x in values])
+            # One by one: packed together, integers and floats do not go.
+            return [context.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(mine, x, tf.zeros_like(x))) for x in values]
 
         sent = strategy.run(send, args=(values,))
         return [strategy.experimental_local_results(x)[0] for x in sent]
@@ -125,7 +160,8 @@ def any_process(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
     @tf.function
     def total(value: tf.Tensor) -> tf.Tensor:
         def add(value: tf.Tensor) -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+            # An op of its own, on the replica's device.
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
         return strategy.experimental_local_results(strategy.run(add, args=(value,)))[0]
 

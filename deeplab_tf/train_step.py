@@ -71,24 +71,34 @@ def build_train_step(
         )  # [I, terms]
         counts = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, counts)
 
-        def gradients_of(i: int | tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        def gradients_of(
+            images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, counts: tf.Tensor
+        ) -> tuple[tf.Tensor, list[tf.Tensor]]:
             with tf.GradientTape() as tape:
-                sums = term_sums(micro["image"][i], micro["labels"][i], micro["seeds"][i])
-                terms = tf.math.divide_no_nan(tf.stack(sums), counts[i])  # [terms]
+                sums = term_sums(images, labels, seeds)
+                terms = tf.math.divide_no_nan(tf.stack(sums), counts)  # [terms]
                 loss = tf.reduce_sum(terms) / iter_size
                 scaled = optimizer.scale_loss(loss)
             return terms / iter_size, tape.gradient(scaled, variables)
 
+        if xla:
+            gradients_of = tf.function(gradients_of, jit_compile=True, autograph=False)
+
+        def micro_step(i: int | tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            return gradients_of(micro["image"][i], micro["labels"][i], micro["seeds"][i], counts[i])
+
         if iter_size == 1:
-            terms, gradients = gradients_of(0)
+            terms, gradients = micro_step(0)
         else:
             # A loop in the graph: one micro-batch's activations at a time.
             def accumulate(i: tf.Tensor, terms: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[Any, ...]:
-                more_terms, more = gradients_of(i)
+                more_terms, more = micro_step(i)
                 return i + 1, terms + more_terms, [a + b for a, b in zip(gradients, more, strict=True)]
 
             start = (tf.constant(0), tf.zeros(len(term_strides)), [tf.zeros(v.shape) for v in variables])
             _, terms, gradients = tf.while_loop(lambda i, *_: i < iter_size, accumulate, start, parallel_iterations=1)
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            gradients = _overflowing_together(gradients)
         optimizer.apply(gradients, variables)  # adds the replicas' gradients first
         return terms
 
@@ -97,3 +107,14 @@ def build_train_step(
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=(batch,)), axis=None)
 
     return step, names
+
+
+def _overflowing_together(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Makes a gradient that is not finite on one replica so on all.
+
+    Keras decides by each replica's own gradients whether to leave an update out; the replicas have to agree.
+    """
+    # 0 * x is 0 for finite x, else NaN.
+    spoiled = tf.add_n([tf.reduce_sum(0 * gradient) for gradient in gradients])
+    spoiled = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, spoiled)
+    return [gradient + spoiled for gradient in gradients]

@@ -56,8 +56,10 @@ def train(
     strategy = devices.build_strategy(strategy_name)
     chief = devices.is_chief(strategy)
     run = {**(run or {}), "init": init, "devices": devices.describe(strategy)}
-    with workdirs.locked(workdir) if chief else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.ending_with_the_others(strategy))
         if chief:
+            stack.enter_context(workdirs.locked(workdir))
             workdirs.check_workdir(workdir, config, run)
         model, optimizer = build(config, strategy)
         checkpoints = Checkpoints(workdir, model, optimizer, config.train.keep_checkpoints)
