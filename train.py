@@ -18,11 +18,22 @@ flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("workdir", "", "Folder of this run: settings, checkpoints, TensorBoard events, weights.")
 flags.DEFINE_string("split", "", "Split to train on; by default trainaug where the data set has it, else train.")
 flags.DEFINE_string(
+    "eval_split",
+    "",
+    "Split to validate on every train.eval_every updates, such as val; the weights of the best mean IoU are kept as "
+    "WORKDIR/best.weights.h5.",
+)
+flags.DEFINE_string(
     "init",
     "imagenet",
     "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded), hed (a VGG-16 "
     "trunk trained on ImageNet and BSDS, installed with the requirements; wants another solver, see the README), none "
     "(random), a weights file, or the workdir of another run.",
+)
+flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Do everything once, say what memory, disk and time the whole training would take, and leave nothing behind.",
 )
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_enum(
@@ -39,12 +50,14 @@ flags.DEFINE_multi_string(
 def main() -> None:
     """Wires flags, data and training together."""
     # Imported here, so that --help and a mistyped flag answer at once.
+    import contextlib
     import dataclasses
     import functools
 
     from datasets import pipeline, tfrecord
     from deeplab_tf import config as configs
-    from deeplab_tf import training
+    from deeplab_tf import dry_run, training
+    from deeplab_tf.validation import ValidationSplit
 
     config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:
@@ -68,15 +81,23 @@ def main() -> None:
         skipped=manifest.split(split).skipped,
     )
     print(f"{manifest.split(split).count} images of {manifest.info.name} {split} in {FLAGS.data_dir}")
-    with tfrecord.naming_damage(manifest, split):
-        training.train(
-            config,
-            FLAGS.workdir,
-            make_batches,
-            init=FLAGS.init,
-            strategy_name=FLAGS.strategy,
-            run={"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy},
-        )
+    validation_split = None
+    splits = [split]
+    if FLAGS.eval_split:
+        splits.append(FLAGS.eval_split)
+        described = manifest.split(FLAGS.eval_split)
+        stored = functools.partial(pipeline.evaluation_examples, FLAGS.data_dir, FLAGS.eval_split, described.skipped)
+        # Read when it is needed: the devices have to be set up first.
+        validation_split = ValidationSplit(FLAGS.eval_split, described.count, lambda: stored().as_numpy_iterator())
+    how = {"init": FLAGS.init, "strategy_name": FLAGS.strategy, "validation_split": validation_split}
+    with contextlib.ExitStack() as stack:
+        for name in splits:
+            stack.enter_context(tfrecord.naming_damage(manifest, name))
+        if FLAGS.dry_run:
+            dry_run.rehearse(config, FLAGS.workdir, make_batches, **how)
+        else:
+            run_info = {"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy}
+            training.train(config, FLAGS.workdir, make_batches, **how, run=run_info)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,10 @@ class TrainConfig:
         dropout: rate after fc6 and fc7.
         frozen_layers: groups of layers that keep their weights, such as conv1,conv2; saves time and memory.
         save_every: updates between two checkpoints.
+        keep_checkpoints: how many of them stay.
+        eval_every: updates between two validations, with --eval_split.
         summary_every: updates between two TensorBoard entries.
+        xla: let XLA compile the network, for GPUs; the first step takes minutes, and dropout draws other units.
         deterministic: repeat bit for bit on the same machine, at some cost in speed.
     """
 
@@ -105,11 +108,15 @@ class TrainConfig:
     dropout: float = 0.5
     frozen_layers: tuple[str, ...] = ()
     save_every: int = 500
+    keep_checkpoints: int = 3
+    eval_every: int = 1000
     summary_every: int = 50
+    xla: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "iter_size", "crop_size", "save_every", "summary_every"):
+        counts = "iterations batch_size iter_size crop_size save_every keep_checkpoints eval_every summary_every"
+        for name in counts.split():
             _require_at_least(f"train.{name}", getattr(self, name), 1)
         _require_at_least("train.seed", self.seed, 0)
         _require_one_of("train.precision", self.precision, PRECISIONS)

@@ -34,6 +34,15 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
             os.remove(temporary)
 
 
+def flush_to_disk(path: str) -> None:
+    """Returns when the file or folder is on the disk, not only in memory: a rename after it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: str, content: Any) -> None:
     """Writes indented JSON with a final newline; NaN is refused."""
 

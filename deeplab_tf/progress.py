@@ -21,15 +21,19 @@ class Progress:
         start: step at which this process begins.
         iterations: step at which the run ends.
         images_per_step: batch_size * iter_size.
+        silent: show nothing.
     """
 
-    def __init__(self, start: int, iterations: int, images_per_step: int) -> None:
+    def __init__(self, start: int, iterations: int, images_per_step: int, silent: bool = False) -> None:
         self._iterations = iterations
         self._images_per_step = images_per_step
         self._times: deque[tuple[int, float]] = deque([(start, time.monotonic())], maxlen=50)
         self._line_at = time.monotonic()
+        self._silent = silent
         self._bar = (
-            tqdm.tqdm(total=iterations, initial=start, unit="step", dynamic_ncols=True) if sys.stderr.isatty() else None
+            tqdm.tqdm(total=iterations, initial=start, unit="step", dynamic_ncols=True)
+            if sys.stderr.isatty() and not silent
+            else None
         )
 
     def update(self, step: int, loss: float, learning_rate: float) -> None:
@@ -41,11 +45,17 @@ class Progress:
             self._bar.update(step - self._bar.n)
         elif now >= self._line_at or step == self._iterations:
             self._line_at = now + LINE_EVERY_SECONDS
-            print(
+            self.say(
                 f"step {step}/{self._iterations}  loss {loss:.4f}  lr {learning_rate:.3g}  "
-                f"{self.images_per_second:.2f} images/s  {self._time_left(step)} left",
-                flush=True,
+                f"{self.images_per_second:.2f} images/s  {self._time_left(step)} left"
             )
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(line)
+        elif not self._silent:
+            print(line, flush=True)
 
     @property
     def images_per_second(self) -> float:

@@ -1,4 +1,4 @@
-"""Training (Sec. 4): the step, and the loop around it. One loop serves every tf.distribute strategy."""
+"""Training (Sec. 4): from a configuration to trained weights. One loop serves every tf.distribute strategy."""
 
 from __future__ import annotations
 
@@ -7,144 +7,98 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from deeplab_tf import losses, visualize, weights
+from deeplab_tf import devices, stop_signals, weights
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.checkpoints import Checkpoints
 from deeplab_tf.config import Config
-from deeplab_tf.dataset_info import DatasetInfo
+from deeplab_tf.devices import MakeBatches
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab, build_network
 from deeplab_tf.optimizer import build_optimizer, build_schedule
 from deeplab_tf.progress import Progress, Summaries
 from deeplab_tf.resize import next_clean_size
-
-STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
-
-MakeBatches = Callable[..., tf.data.Dataset]
-"""(start_step, pipeline_index, num_pipelines, replicas) -> batches, see datasets.pipeline.train_batches."""
+from deeplab_tf.train_step import build_train_step
+from deeplab_tf.training_report import summary, training_picture
+from deeplab_tf.validation import Validation, ValidationSplit
 
 
-def build_strategy(name: str) -> tf.distribute.Strategy:
-    """Builds a distribution strategy; to be called before anything else touches a device.
+def train(
+    config: Config,
+    workdir: str,
+    make_batches: MakeBatches,
+    *,
+    init: str,
+    strategy_name: str = "auto",
+    validation_split: ValidationSplit | None = None,
+    run: dict[str, Any] | None = None,
+) -> None:
+    """Trains, or resumes, until `workdir` holds model.weights.h5.
 
     Args:
-        name: "one_device", the first GPU or the CPU; "mirrored", all GPUs of this machine (or all logical
-            CPUs); "multi_worker", what TF_CONFIG describes; "auto", multi_worker where TF_CONFIG is set,
-            mirrored with several GPUs, else one_device.
+        config: with its data set.
+        workdir: where everything goes; continued where it holds checkpoints.
+        make_batches: of the training split.
+        init: see `initialise`; looked at only at the beginning of a run.
+        strategy_name: see `devices.build_strategy`.
+        validation_split: scored every `train.eval_every` updates; None for not.
+        run: what else config.json is to say about this run: the data folder, the split.
 
     Raises:
-        UserError: multi_worker without TF_CONFIG.
+        UserError: bad settings or files, a workdir in use, a full disk, or a loss that is not finite.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
     """
-    if name == "auto":
-        if "TF_CONFIG" in os.environ:
-            name = "multi_worker"
-        else:
-            name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
-    if name == "multi_worker":
-        if "TF_CONFIG" not in os.environ:
-            raise UserError(
-                "--strategy=multi_worker needs the environment variable TF_CONFIG; on one machine use mirrored."
-            )
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
-    devices = [device.name for device in tf.config.list_logical_devices(kind)]
-    return (
-        tf.distribute.MirroredStrategy(devices) if name == "mirrored" else tf.distribute.OneDeviceStrategy(devices[0])
-    )
+    strategy = devices.build_strategy(strategy_name)
+    chief = devices.is_chief(strategy)
+    run = {**(run or {}), "init": init, "devices": devices.describe(strategy)}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.ending_with_the_others(strategy))
+        if chief:
+            stack.enter_context(workdirs.locked(workdir))
+            workdirs.check_workdir(workdir, config, run)
+        model, optimizer = build(config, strategy)
+        checkpoints = Checkpoints(workdir, model, optimizer, config.train.keep_checkpoints)
+        validation = None
+        if chief:
+            print(summary(config, model, strategy, workdir), flush=True)
+            if validation_split:
+                validation = Validation(workdir, validation_split, config.info)
+            restored = checkpoints.restore()
+            if restored:
+                print(f"resuming at step {checkpoints.step} from {restored}")
+            else:
+                initialise(model, init, config.train.seed)
+        devices.copy_from_chief(strategy, checkpoints.variables)
+        batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step)
+        if chief:
+            workdirs.write_config(workdir, config, {**run, "start_step": checkpoints.step})
+        _Loop(config, workdir, strategy, model, optimizer, checkpoints, validation).run(batches)
+        if chief:
+            print(f"trained to step {checkpoints.step}: {workdirs.save_weights(model, workdir)}")
 
 
-def build_train_step(
-    model: DeepLab,
-    optimizer: keras.optimizers.Optimizer,
-    strategy: tf.distribute.Strategy,
-    ignore_label: int,
-    class_weights: Sequence[float] = (),
-) -> tuple[Callable[[dict[str, Any]], tf.Tensor], list[str]]:
-    """Builds the update of the weights.
+def build(config: Config, strategy: tf.distribute.Strategy) -> tuple[DeepLab, keras.optimizers.Optimizer]:
+    """Builds the network, with fresh weights, and its solver.
 
-    Every loss is the mean over the valid pixels of the micro-batch on all replicas: sums and counts are added
-    before they are divided. The gradients of the micro-batches are averaged (iter_size).
-
-    Args:
-        model: the network.
-        optimizer: built for the model's trainable variables.
-        strategy: the model's.
-        ignore_label: of pixels that do not count.
-        class_weights: see `losses.cross_entropy_sum`.
-
-    Returns:
-        The step, and the names of what it returns. The step takes {"image": float32 [b, I, H, W, 3] RGB
-        0..255, "labels": int32 [b, I, H, W], "seeds": int32 [b, I, 2]} per replica, I = iter_size, and
-        returns float32 [terms], each loss averaged over the micro-batches.
+    Raises:
+        UserError: settings that do not fit the network.
     """
-    scales = model.scales
-    strides = losses.label_strides(model.output_stride, scales)
-    several = scales != (1.0,)
-    names = [f"scale_{scale:g}" for scale in scales] + (["fused"] if several else [])
-    term_strides = [stride or model.output_stride for stride in strides] + ([model.output_stride] if several else [])
-    variables = model.trainable_variables
-
-    def term_sums(images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor) -> list[tf.Tensor]:
-        """The cross-entropy of every scale and of the fused scores, summed over this replica's pixels."""
-        maps = model.score_maps(images, seeds)
-        fused, resized = model.fuse(maps, images)
-        logits = [own if stride else at_one for stride, own, at_one in zip(strides, maps, resized, strict=True)]
-        logits += [fused] if several else []
-        return [
-            losses.cross_entropy_sum(scores, losses.subsample_labels(labels, stride), ignore_label, class_weights)
-            for scores, stride in zip(logits, term_strides, strict=True)
-        ]
-
-    def replica_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        # [b, I, ...] -> [I, b, ...]: one entry per micro-batch.
-        micro = {name: tf.transpose(x, [1, 0, *range(2, x.shape.rank)]) for name, x in batch.items()}
-        iter_size = batch["labels"].shape[1]
-        counts = tf.stack(
-            [
-                tf.stack(
-                    [
-                        losses.count_valid(losses.subsample_labels(micro["labels"][i], s), ignore_label, class_weights)
-                        for s in term_strides
-                    ]
-                )
-                for i in range(iter_size)
-            ]
-        )  # [I, terms]
-        counts = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, counts)
-
-        def gradients_of(i: int | tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            with tf.GradientTape() as tape:
-                sums = term_sums(micro["image"][i], micro["labels"][i], micro["seeds"][i])
-                terms = tf.math.divide_no_nan(tf.stack(sums), counts[i])  # [terms]
-                loss = tf.reduce_sum(terms) / iter_size
-                scaled = optimizer.scale_loss(loss)
-            return terms / iter_size, tape.gradient(scaled, variables)
-
-        if iter_size == 1:
-            terms, gradients = gradients_of(0)
-        else:
-            # A loop in the graph: one micro-batch's activations at a time.
-            def accumulate(i: tf.Tensor, terms: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[Any, ...]:
-                more_terms, more = gradients_of(i)
-                return i + 1, terms + more_terms, [a + b for a, b in zip(gradients, more, strict=True)]
-
-            start = (tf.constant(0), tf.zeros(len(term_strides)), [tf.zeros(v.shape) for v in variables])
-            _, terms, gradients = tf.while_loop(lambda i, *_: i < iter_size, accumulate, start, parallel_iterations=1)
-        optimizer.apply(gradients, variables)  # adds the replicas' gradients first
-        return terms
-
-    @tf.function
-    def step(batch: dict[str, Any]) -> tf.Tensor:
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=(batch,)), axis=None)
-
-    return step, names
+    keras.utils.set_random_seed(config.train.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    config.check_class_weights()
+    with strategy.scope():
+        model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
+        check_crop_size(config, model)
+        freeze(model, config.train.frozen_layers)
+        optimizer = _build_solver(config)
+        optimizer.build(model.trainable_variables)
+    return model, optimizer
 
 
 def check_crop_size(config: Config, model: DeepLab) -> None:
@@ -181,117 +135,27 @@ def freeze(model: DeepLab, groups: Sequence[str]) -> None:
             variable.trainable = False
 
 
-def train(
-    config: Config,
-    workdir: str,
-    make_batches: MakeBatches,
-    *,
-    init: str,
-    strategy_name: str = "auto",
-    run: dict[str, Any] | None = None,
-) -> None:
-    """Trains, or resumes, until `workdir` holds model.weights.h5.
+def initialise(model: DeepLab, init: str, seed: int) -> None:
+    """Gives the network the weights that a training starts from, and says what was loaded.
 
     Args:
-        config: with its data set.
-        workdir: where everything goes; continued where it holds checkpoints.
-        make_batches: of the training split.
-        init: "imagenet", "hed", "none", a weights file or another workdir; looked at only at the beginning of a run.
-        strategy_name: see `build_strategy`.
-        run: what else config.json is to say about this run.
+        model: the network.
+        init: "imagenet", "hed", "none", a weights file or the workdir of another training.
+        seed: of what is drawn at random.
 
     Raises:
-        UserError: bad settings or files, or a loss that is not finite.
-        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
+        UserError: a file that is not there or does not fit.
     """
-    strategy = build_strategy(strategy_name)
-    keras.utils.set_random_seed(config.train.seed)
-    if config.train.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    config.check_class_weights()
-    with strategy.scope():
-        model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
-        check_crop_size(config, model)
-        freeze(model, config.train.frozen_layers)
-        optimizer = _build_solver(config)
-        optimizer.build(model.trainable_variables)
-    workdirs.open_workdir(workdir, config, {**(run or {}), "init": init})
-    checkpoints = Checkpoints(workdir, model, optimizer)
-    _print_summary(config, model, strategy, workdir)
-    restored = checkpoints.restore()
-    start = int(optimizer.iterations.value)
-    if restored:
-        print(f"resuming at step {start} from {restored}")
+    if init == "none":
+        print("every weight starts at random (--init=none): this does not reach the paper's results.")
+    elif init == "imagenet":
+        print(weights.load_imagenet(model, seed=seed))
+    elif init == "hed":
+        print(weights.load_hed(model))
+    elif os.path.isdir(init):
+        print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
     else:
-        _initialise(model, init, config.train.seed)
-    if start < config.train.iterations:
-        batches = _distribute(make_batches, config, strategy, start)
-        step, names = build_train_step(model, optimizer, strategy, config.info.ignore_label, config.train.class_weights)
-        _loop(config, workdir, model, optimizer, checkpoints, batches, step, names, start)
-    print(f"trained to step {config.train.iterations}: {workdirs.save_weights(model, workdir)}")
-
-
-def _loop(
-    config: Config,
-    workdir: str,
-    model: DeepLab,
-    optimizer: keras.optimizers.Optimizer,
-    checkpoints: Checkpoints,
-    batches: Iterator[dict[str, Any]],
-    train_step: Callable[[dict[str, Any]], tf.Tensor],
-    names: list[str],
-    start: int,
-) -> None:
-    settings = config.train
-    summaries = Summaries(workdir)
-    progress = Progress(start, settings.iterations, settings.batch_size * settings.iter_size)
-    with _stop_signals() as stopped, contextlib.closing(summaries), contextlib.closing(progress):
-        for done in range(start + 1, settings.iterations + 1):
-            learning_rate = float(optimizer.learning_rate)
-            batch = next(batches)
-            terms = train_step(batch).numpy()
-            loss = float(terms.sum())
-            if not math.isfinite(loss):
-                raise UserError(f"the loss is {loss} at step {done}; {checkpoints.advice()}")
-            progress.update(done, loss, learning_rate)
-            last = done == settings.iterations
-            if done % settings.summary_every == 0 or last:
-                scalars = {f"loss/{name}": float(term) for name, term in zip(names, terms, strict=True)}
-                scalars |= {
-                    "loss/total": loss,
-                    "learning_rate": learning_rate,
-                    "images_per_second": progress.images_per_second,
-                }
-                summaries.scalars(done, scalars)
-            if done % (10 * settings.summary_every) == 0 or last:
-                summaries.picture(done, "image_truth_prediction", _training_picture(model, batch, config.info))
-            if done % settings.save_every == 0 or last or stopped:
-                checkpoints.save(done)
-            if stopped:
-                progress.close()
-                print(
-                    f"stopped by {stopped[0].name} after step {done}, saved; the same command resumes.", file=sys.stderr
-                )
-                sys.exit(128 + stopped[0])
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[signal.Signals]]:
-    """Collects SIGINT and SIGTERM while a step runs; a second one of a kind acts at once."""
-    received: list[signal.Signals] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _: Any) -> None:
-        received.append(signal.Signals(number))
-        signal.signal(number, before[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
+        print(weights.load_weights(model, init, seed))
 
 
 def _build_solver(config: Config) -> keras.optimizers.Optimizer:
@@ -318,73 +182,107 @@ def _build_solver(config: Config) -> keras.optimizers.Optimizer:
     )
 
 
-def _initialise(model: DeepLab, init: str, seed: int) -> None:
-    if init == "none":
-        print("every weight starts at random (--init=none): this does not reach the paper's results.")
-    elif init == "imagenet":
-        print(weights.load_imagenet(model, seed=seed))
-    elif init == "hed":
-        print(weights.load_hed(model))
-    elif os.path.isdir(init):
-        print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
-    else:
-        print(weights.load_weights(model, init, seed))
+class _Loop:
+    """The updates, and all that happens between two of them."""
 
-
-def _distribute(
-    make_batches: MakeBatches, config: Config, strategy: tf.distribute.Strategy, start: int
-) -> Iterator[dict[str, Any]]:
-    """Gives every replica its rows of each micro-batch. Each worker makes its own, so nothing is sharded twice."""
-
-    def worker_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        return make_batches(
-            start_step=start,
-            pipeline_index=context.input_pipeline_id,
-            num_pipelines=context.num_input_pipelines,
-            replicas=context.num_replicas_in_sync // context.num_input_pipelines,
+    def __init__(
+        self,
+        config: Config,
+        workdir: str,
+        strategy: tf.distribute.Strategy,
+        model: DeepLab,
+        optimizer: keras.optimizers.Optimizer,
+        checkpoints: Checkpoints,
+        validation: Validation | None,
+    ) -> None:
+        self._config = config
+        self._strategy = strategy
+        self._model = model
+        self._optimizer = optimizer
+        self._checkpoints = checkpoints
+        self._validation = validation
+        self._chief = devices.is_chief(strategy)
+        settings = config.train
+        self._progress = Progress(
+            checkpoints.step, settings.iterations, settings.batch_size * settings.iter_size, silent=not self._chief
         )
+        self._summaries = Summaries(workdir) if self._chief else None
 
-    replicas = strategy.num_replicas_in_sync
-    if config.train.batch_size % replicas:
-        raise UserError(
-            f"train.batch_size={config.train.batch_size} cannot be dealt to {replicas} replicas; "
-            f"try {replicas * math.ceil(config.train.batch_size / replicas)}."
+    def run(self, batches: Iterator[dict[str, Any]]) -> None:
+        """Trains from the step of the checkpoints to the end."""
+        settings = self._config.train
+        step, names = build_train_step(
+            self._model,
+            self._optimizer,
+            self._strategy,
+            self._config.info.ignore_label,
+            settings.class_weights,
+            settings.xla,
         )
-    return iter(strategy.distribute_datasets_from_function(worker_batches))
+        any_process = devices.any_process(self._strategy)
+        with stop_signals.collect() as stopped, self._closing():
+            self._validate(self._checkpoints.step, stopped)  # where the last process was stopped in the middle of it
+            for done in range(self._checkpoints.step + 1, settings.iterations + 1):
+                learning_rate = float(self._optimizer.learning_rate)
+                batch = next(batches)
+                terms = step(batch).numpy()
+                loss = float(terms.sum())
+                if not math.isfinite(loss):
+                    raise UserError(f"the loss is {loss} at step {done}; {self._checkpoints.advice()}")
+                self._progress.update(done, loss, learning_rate)
+                self._record(done, dict(zip(names, terms, strict=True)), learning_rate, batch)
+                stopping = any_process(bool(stopped))
+                if done % settings.save_every == 0 or done == settings.iterations or stopping:
+                    self._save(done)
+                if stopping:
+                    self._stop(done, stopped)
+                self._validate(done, stopped)
+            if stopped:
+                self._stop(settings.iterations, stopped)
 
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._progress.close()
+            if self._summaries:
+                self._summaries.close()
 
-def _print_summary(config: Config, model: DeepLab, strategy: tf.distribute.Strategy, workdir: str) -> None:
-    settings, solver, info = config.train, config.optimizer, config.info
-    effective = settings.batch_size * settings.iter_size
-    replicas = strategy.num_replicas_in_sync
-    trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
-    rows = {
-        "experiment": f"{config.experiment}, {model.count_params() / 1e6:.1f}M parameters "
-        f"({trainable / 1e6:.1f}M trained)",
-        "data": f"{info.name}, {info.num_classes} classes: {', '.join(info.class_names)}",
-        "devices": f"{replicas} x {strategy.extended.worker_devices[0].split('device:')[-1]} "
-        f"({type(strategy).__name__})",
-        "batch": f"{effective} images an update = {settings.batch_size} over {replicas} replica(s) "
-        f"x iter_size {settings.iter_size}, crops of {settings.crop_size}",
-        "solver": f"{solver.name}, base_lr {solver.base_lr:g}, {solver.policy}, {settings.iterations} updates, "
-        f"{settings.precision}",
-        "workdir": f"{workdir} (tensorboard --logdir={workdir})",
-    }
-    print("\n".join(f"{name:>11}  {text}" for name, text in rows.items()), flush=True)
+    def _record(self, done: int, terms: dict[str, Any], learning_rate: float, batch: dict[str, Any]) -> None:
+        every, last = self._config.train.summary_every, done == self._config.train.iterations
+        if not self._summaries:
+            return
+        if done % every == 0 or last:
+            scalars = {f"loss/{name}": float(term) for name, term in terms.items()}
+            scalars |= {
+                "loss/total": sum(scalars.values()),
+                "learning_rate": learning_rate,
+                "images_per_second": self._progress.images_per_second,
+            }
+            self._summaries.scalars(done, scalars)
+        if done % (10 * every) == 0 or last:
+            picture = training_picture(self._model, batch, self._config.info)
+            self._summaries.picture(done, "image_truth_prediction", picture)
 
+    def _save(self, done: int) -> None:
+        # Every process looks, so that all stop with the same words.
+        self._checkpoints.check_finite(done)
+        if self._chief:
+            self._checkpoints.save(done)
 
-def _training_picture(model: DeepLab, batch: dict[str, Any], info: DatasetInfo, most: int = 3) -> np.ndarray:
-    """Shows images of the first replica's batch with their labels and what the network says now."""
-    first = {name: _first_replica(value)[:most, 0] for name, value in batch.items()}
-    predictions = np.argmax(model(first["image"]), axis=-1)
-    rows = []
-    for image, labels, cells in zip(first["image"].numpy(), first["labels"].numpy(), predictions, strict=True):
-        image = np.clip(np.round(image), 0, 255).astype(np.uint8)
-        coarse = np.kron(cells, np.ones((model.output_stride, model.output_stride), np.uint8))
-        coarse = coarse[: labels.shape[0], : labels.shape[1]].astype(np.uint8)
-        rows.append([image, visualize.colourize(labels, info.palette), visualize.colourize(coarse, info.palette)])
-    return visualize.panel(rows, ["image", "truth", "network"], class_names=info.class_names, palette=info.palette)
+    def _validate(self, done: int, stopped: Sequence[signal.Signals]) -> None:
+        """Validates where it is time. Other processes wait for the chief in the next step."""
+        settings = self._config.train
+        due = done > 0 and (done % settings.eval_every == 0 or done == settings.iterations)
+        if self._validation and due and not self._validation.has(done):
+            miou = self._validation.run(self._model, done, stopped)
+            if miou is not None and self._summaries:
+                self._progress.say(self._validation.describe(done))
+                self._summaries.scalars(done, {"validation/miou": miou})
 
-
-def _first_replica(value: Any) -> tf.Tensor:
-    return value.values[0] if hasattr(value, "values") else value
+    def _stop(self, done: int, stopped: Sequence[signal.Signals]) -> NoReturn:
+        self._progress.close()
+        number = stopped[0] if stopped else signal.SIGTERM  # another process got the signal
+        print(f"stopped by {number.name} after step {done}, saved; the same command resumes.", file=sys.stderr)
+        sys.exit(128 + number)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
+import glob
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -21,39 +26,98 @@ from deeplab_tf.model import DeepLab, build_network
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
+LOCK_FILE = ".lock"
 
 
-def open_workdir(workdir: str, config: Config, run: dict[str, Any]) -> None:
-    """Makes a workdir, or checks that an existing one belongs to the same experiment, and writes config.json.
+@contextlib.contextmanager
+def locked(workdir: str) -> Iterator[None]:
+    """Makes a workdir and keeps other trainings out of it; the lock goes with the process, however that ends.
+
+    Args:
+        workdir: the folder.
+
+    Raises:
+        UserError: another process trains there, or the folder cannot be written.
+    """
+    files.make_folder(workdir, "--workdir")
+    path = os.path.join(workdir, LOCK_FILE)
+    try:
+        file = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write to the folder --workdir={workdir}: {error.strerror}.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{holder} is training in {workdir}; wait for it, or name another --workdir.") from None
+        except OSError as error:
+            print(f"{workdir} cannot be locked ({error.strerror}): see to it that only one training writes there.")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def check_workdir(workdir: str, config: Config, run: dict[str, Any]) -> None:
+    """Checks that what was trained in a workdir belongs to this experiment, and names changed settings.
+
+    A workdir in which nothing was trained yet may become any experiment's.
 
     Args:
         workdir: the folder.
         config: of this run.
-        run: what else is worth writing down: data, split, init, strategy.
+        run: see `write_config`.
 
     Raises:
-        UserError: not writable, or a workdir of another experiment, network or data set.
+        UserError: it holds another experiment, network or data set.
     """
-    files.make_folder(workdir, "--workdir")
-    path = os.path.join(workdir, CONFIG_FILE)
-    if os.path.exists(path):
-        before = read_config(workdir)
-        if before.experiment != config.experiment:
+    trained = glob.glob(os.path.join(workdir, "checkpoints", "step-*")) or os.path.exists(
+        os.path.join(workdir, WEIGHTS_FILE)
+    )
+    if not trained or not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+        return
+    before = read_config(workdir)
+    if before.experiment != config.experiment:
+        raise UserError(
+            f"{workdir} holds the experiment {before.experiment}, not {config.experiment}; name another --workdir."
+        )
+    changed = {
+        section: _differences(
+            dataclasses.asdict(getattr(before, section)), dataclasses.asdict(getattr(config, section))
+        )
+        for section in (*SECTIONS, "dataset")
+    }
+    changed["run"] = _differences(read_run(workdir), {key: run[key] for key in ("data_dir", "split") if key in run})
+    for section, fatal in (("model", None), ("dataset", ("class_names", "ignore_label"))):
+        refused = [text for name, text in changed[section].items() if fatal is None or name in fatal]
+        if refused:
             raise UserError(
-                f"{workdir} holds the experiment {before.experiment}, not {config.experiment}; name another --workdir."
+                f"{workdir} was trained with another {section} ({', '.join(refused)}); name another --workdir."
             )
-        for section in ("model", "dataset"):
-            if getattr(before, section) != getattr(config, section):
-                changes = _differences(getattr(before, section), getattr(config, section))
-                raise UserError(f"{workdir} was trained with another {section} ({changes}); name another --workdir.")
-        for section in SECTIONS:
-            if getattr(before, section) != getattr(config, section):
-                changes = _differences(getattr(before, section), getattr(config, section))
-                print(f"{workdir} is continued with changed settings in {section}: {changes}.")
+    for section, changes in changed.items():
+        if changes:
+            print(f"{workdir} is continued with changed settings in {section}: {', '.join(changes.values())}.")
+
+
+def write_config(workdir: str, config: Config, run: dict[str, Any]) -> None:
+    """Writes config.json: the settings, and all that is needed to repeat this run.
+
+    Args:
+        workdir: the folder.
+        config: of this run.
+        run: what else is worth writing down: data, split, init, devices, the step at which this process begins.
+
+    Raises:
+        UserError: not writable.
+    """
+    path = os.path.join(workdir, CONFIG_FILE)
     environment = {
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_revision": _git_revision(),
+        "host": socket.gethostname(),
         "versions": {
             "python": sys.version.split()[0],
             "tensorflow": tf.__version__,
@@ -61,7 +125,7 @@ def open_workdir(workdir: str, config: Config, run: dict[str, Any]) -> None:
             "numpy": np.__version__,
         },
     }
-    files.write_json(path, {**config.to_json(), "run": {**run, **environment}})
+    files.write_json(path, {**config.to_json(), "run": {**run, **environment}, "earlier_runs": _earlier_runs(path)})
 
 
 def read_config(workdir: str) -> Config:
@@ -78,6 +142,15 @@ def read_config(workdir: str) -> Config:
         raise UserError(f"{workdir} is no workdir of train.py: it has no {CONFIG_FILE}.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}. It was written by another version, or is damaged.") from error
+
+
+def read_run(workdir: str) -> dict[str, Any]:
+    """Reads what config.json says about the process that wrote it; {} where it says nothing."""
+    try:
+        with open(os.path.join(workdir, CONFIG_FILE), encoding="utf-8") as file:
+            return dict(json.load(file)["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def save_weights(model: keras.Model, workdir: str) -> str:
@@ -116,9 +189,23 @@ def load(workdir: str, config: Config | None = None) -> tuple[DeepLab, Config]:
     return model, config
 
 
-def _differences(before: Any, after: Any) -> str:
-    old, new = dataclasses.asdict(before), dataclasses.asdict(after)
-    return ", ".join(f"{name} was {old[name]}, is {new[name]}" for name in old if old[name] != new[name])
+def _earlier_runs(path: str) -> list[dict[str, Any]]:
+    """What config.json says about the processes before this one, oldest first."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        return [*content.get("earlier_runs", []), content["run"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str]:
+    """Says of each entry that has another value what it was and is."""
+    return {
+        name: f"{name} was {before[name]}, is {value}"
+        for name, value in after.items()
+        if name in before and before[name] != value
+    }
 
 
 def _git_revision() -> str | None:

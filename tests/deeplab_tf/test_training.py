@@ -11,7 +11,8 @@ import tensorflow as tf
 from deeplab_tf import losses
 from deeplab_tf.errors import UserError
 from deeplab_tf.optimizer import build_optimizer, build_schedule
-from deeplab_tf.training import build_train_step, freeze
+from deeplab_tf.train_step import build_train_step
+from deeplab_tf.training import freeze
 from tests.references import slow_cross_entropy
 from tests.tiny import tiny_network
 
@@ -113,7 +114,7 @@ TWO_REPLICAS = """
 import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from deeplab_tf.training import build_train_step
+from deeplab_tf.train_step import build_train_step
 from tests.deeplab_tf.test_training import batch, solver
 from tests.tiny import tiny_network
 

@@ -558,7 +558,7 @@ def test_training_starts_from_imagenet_with_the_seed_of_the_run(
     path = keras_files.write(cache / "vgg16_weights_tf_dim_ordering_tf_kernels.h5", narrow_layers)
     publish(monkeypatch, keras_cache.WITH_TOP, "vgg16", path)
     monkeypatch.setattr(VGG16, "BLOCKS", NARROW_BLOCKS)
-    monkeypatch.setattr(training, "_loop", lambda *_: None)  # what comes after the start
+    monkeypatch.setattr(training._Loop, "run", lambda *_: None)  # what comes after the start
     config = Config(
         "vgg16_large_fov",
         ModelConfig(hidden_units=6),
