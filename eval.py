@@ -20,10 +20,6 @@ flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF.")
 flags.DEFINE_enum(
     "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
 )
-flags.DEFINE_list(
-    "scales", [], "Scales of the input, fused by maximum, instead of the trained ones. Example: 0.5,0.75,1.0"
-)
-flags.DEFINE_bool("flip", False, "Average with the answer for the mirrored image.")
 flags.DEFINE_list("score_classes", [], "Average over these classes only; the others stay possible (wrong) answers.")
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_string("out", "", "Folder for the results; WORKDIR/eval/SPLIT by default.")
@@ -47,7 +43,7 @@ def main() -> None:
     else:
         manifest = tfrecord.read_manifest(FLAGS.data_dir)
     count = manifest.split(FLAGS.split).count
-    model, config = model_flags.load(FLAGS.workdir, dataset_info, parse_scales(FLAGS.scales))
+    model, config = model_flags.load(FLAGS.workdir, dataset_info)
     if config.dataset.class_names != manifest.info.class_names:
         raise UserError(
             f"the network knows the classes {', '.join(config.dataset.class_names)}; "
@@ -58,7 +54,7 @@ def main() -> None:
     examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
     with tfrecord.naming_damage(manifest, FLAGS.split):
         metrics = evaluate(
-            functools.partial(predict_probabilities, model, flip=FLAGS.flip),
+            functools.partial(predict_probabilities, model, options=config.inference),
             examples,
             count,
             manifest.info,
@@ -69,14 +65,6 @@ def main() -> None:
         )
     print(format_table(metrics))
     print(f"{count} images, {metrics['seconds_per_image']:.2f} s each for the network; see {out_dir}")
-
-
-def parse_scales(texts: list[str]) -> tuple[float, ...] | None:
-    """Turns --scales into numbers; None where the flag was not given."""
-    try:
-        return tuple(float(text) for text in texts) or None
-    except ValueError:
-        raise UserError(f"--scales takes numbers such as 0.5,0.75,1.0; got {','.join(texts)}.") from None
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ model_flags.define()
 flags.DEFINE_string("out", "", "Folder for the export; the SavedModel is OUT/saved_model/1.")
 flags.DEFINE_list("formats", ["saved_model"], "What to write: saved_model.")
 flags.DEFINE_integer("size", None, "Side of the images, in pixels; any height and width by default.", lower_bound=1)
-flags.DEFINE_bool("flip", False, "Average with the answer for the mirrored image, at twice the cost.")
 flags.DEFINE_bool("overwrite", False, "Replace an earlier export in --out.")
 
 
@@ -35,7 +34,7 @@ def main() -> None:
     if unknown:
         raise UserError(f"--formats knows {', '.join(FORMATS)}; got {', '.join(unknown)}.")
     model, config = model_flags.load(FLAGS.workdir, dataset_info)
-    path = export_saved_model(model, config, FLAGS.out, size=FLAGS.size, flip=FLAGS.flip, overwrite=FLAGS.overwrite)
+    path = export_saved_model(model, config, FLAGS.out, size=FLAGS.size, overwrite=FLAGS.overwrite)
     print(f"exported {config.experiment} for {config.dataset.num_classes} classes: {path}")
 
 

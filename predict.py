@@ -59,7 +59,6 @@ def main() -> None:
 
     from datasets import dataset_info, raw_files, tfrecord
     from deeplab_tf import files, saved_model, visualize
-    from deeplab_tf.config import override
     from deeplab_tf.crf import dense_crf
     from deeplab_tf.inference import predict_probabilities
 
@@ -67,11 +66,16 @@ def main() -> None:
         raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
     images = list_images(FLAGS.images)
     if FLAGS.model and saved_model.is_saved_model(FLAGS.model):
+        if model_flags.inference_changed():
+            raise UserError(
+                f"{', '.join(model_flags.inference_changed())}: an exported model answers as it was exported; "
+                "give the flags to export.py."
+            )
         predict, config = saved_model.load_saved_model(FLAGS.model)
-        config = override(config, FLAGS["set"].value)
+        config = model_flags.configure(config)
     else:
         model, config = model_flags.load(FLAGS.model, dataset_info)
-        predict = functools.partial(predict_probabilities, model)
+        predict = functools.partial(predict_probabilities, model, options=config.inference)
     files.make_folder(FLAGS.out, "--out")
     palette = config.dataset.palette
     for stem, path in tqdm.tqdm(images.items(), unit="image", dynamic_ncols=True):

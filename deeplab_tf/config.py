@@ -17,7 +17,7 @@ BACKBONES = ("vgg16", "resnet50", "resnet101")
 PRECISIONS = ("float32", "bfloat16", "float16")
 POLICIES = ("poly", "step")
 OPTIMIZERS = ("sgd", "adam")
-SECTIONS = ("model", "train", "optimizer", "crf")
+SECTIONS = ("model", "train", "optimizer", "crf", "inference")
 
 
 def _require_one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -195,14 +195,47 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class InferenceConfig:
+    """How a network is asked. Evaluation, prediction and export take it from here, so that they agree.
+
+    The scales of the input are the network's: `ModelConfig.scales`.
+
+    Attributes:
+        flip: also look at the mirrored image, and average the two probabilities.
+        tile: side of square tiles, in pixels, rounded up to a size that the network takes without rounding; 0 for the
+            image as a whole.
+        tile_overlap: pixels that neighbouring tiles share, at least.
+        pad_to: images are padded to at least this many pixels a side, 513 in the released code; 0 for no more than
+            the network's sizes ask for.
+        align_corners: how images and scores are resized. False is for networks that were trained so; then nothing is
+            padded unless `pad_to` says it.
+    """
+
+    flip: bool = False
+    tile: int = 0
+    tile_overlap: int = 128
+    pad_to: int = 0
+    align_corners: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("tile", "tile_overlap", "pad_to"):
+            _require_at_least(f"inference.{name}", getattr(self, name), 0)
+        if self.tile and self.tile_overlap >= self.tile:
+            raise ValueError(f"tiles of {self.tile} pixels cannot share {self.tile_overlap}; lower tile_overlap.")
+        if self.tile and not self.align_corners:
+            raise ValueError("tiles fit together with aligned corners only; leave tile out, or align_corners=true.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
-    """An experiment: network, training, solver, the CRF that refines the answers, and the data set once it is known."""
+    """An experiment: network, training, solver, how it is asked and refined, and the data set once it is known."""
 
     experiment: str
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     crf: CrfParams = dataclasses.field(default_factory=CrfParams)
+    inference: InferenceConfig = InferenceConfig()
     dataset: DatasetInfo | None = None
 
     @property
@@ -231,11 +264,15 @@ class Config:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Config:
-        """Rebuilds what `to_json` gave, also after a trip through a file; extra keys are left alone."""
+        """Rebuilds what `to_json` gave, also after a trip through a file; extra keys are left alone.
+
+        A file from before there was a section for inference has none: then it is the default.
+        """
         hints = typing.get_type_hints(cls)
         sections = {}
         for name in SECTIONS:
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields[name].items()}
+            stored = fields.get(name, {}) if name == "inference" else fields[name]
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
             sections[name] = hints[name](**values)
         dataset = DatasetInfo.from_json(fields["dataset"]) if fields["dataset"] else None
         return cls(experiment=fields["experiment"], dataset=dataset, **sections)

@@ -2,72 +2,172 @@
 
 An image is padded at the bottom and right with the mean to a size that the network takes without rounding,
 the scores are upsampled to that size with the corners aligned, and the result is cropped back.
+
+A large image is cut into overlapping tiles whose score cells lie where those of the whole image would. Each pixel is
+answered by the tile in whose middle it lies: two tiles meet halfway through their overlap. A tile shows the network
+zeros where the whole image goes on, so the answer is that of the whole image, up to rounding, for every pixel that is
+farther from such an edge of its tile than the network looks: half of its receptive field plus one score cell. With an
+overlap of twice that, it is so for every pixel.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import keras
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab
 from deeplab_tf.normalization import MEAN_RGB
-from deeplab_tf.resize import next_clean_size, resize_bilinear
+from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel
+
+PLAIN = InferenceConfig()
+"""The image as it is: no mirrored image, no tiles, no more padding than the network needs."""
 
 
-def build_inference(model: DeepLab, flip: bool = False) -> tf.types.experimental.PolymorphicFunction:
+def build_inference(model: DeepLab, options: InferenceConfig = PLAIN) -> tf.types.experimental.PolymorphicFunction:
     """Builds the graph from images to probabilities.
 
     Args:
         model: the network.
-        flip: also look at the mirrored images, and average the two probabilities.
+        options: mirrored images, tiles, padding, and how to resize.
 
     Returns:
         A tf.function from uint8 [B, H, W, 3], RGB 0..255, any H and W, to float32 [B, H, W, K].
+
+    Raises:
+        UserError: tiles that overlap so much that they cannot be moved.
     """
+    scores_of = _by_tiles(model, options) if options.tile else _at_once(model, options.align_corners)
+
+    def answer(images: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(images)
+        height, width = shape[1], shape[2]
+        padded = _pad_with_mean(images, *(_padded_side(side, model.size_multiple, options) for side in (height, width)))
+        return tf.nn.softmax(scores_of(padded)[:, :height, :width])  # [B, H, W, K]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
-        straight = _probabilities(model, images)
-        if not flip:
+        straight = answer(images)
+        if not options.flip:
             return straight
-        mirrored = tf.reverse(_probabilities(model, tf.reverse(images, [2])), [2])
+        mirrored = tf.reverse(answer(tf.reverse(images, [2])), [2])
         return (straight + mirrored) / 2
 
     return probabilities
 
 
-def predict_probabilities(model: DeepLab, image: np.ndarray, flip: bool = False) -> np.ndarray:
+def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceConfig = PLAIN) -> np.ndarray:
     """Segments one image.
 
     Args:
         model: from `build_model` or `load`.
         image: uint8 [H, W, 3], RGB, any size from 1x1.
-        flip: average with the answer for the mirrored image.
+        options: mirrored images, tiles, padding, and how to resize; `config.inference` of a loaded workdir.
 
     Returns:
         float32 [H, W, K], class probabilities, summing to 1 over the last axis.
 
     Raises:
         ValueError: not a uint8 [H, W, 3] image, or no pixels.
+        UserError: tiles that overlap so much that they cannot be moved.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {image.dtype} {list(image.shape)}.")
     # Kept with the model, so that they go when it goes; past Keras, which would track and save them.
     functions = model.__dict__.setdefault("_inference_functions", {})
-    if flip not in functions:
-        functions[flip] = build_inference(model, flip)
-    return functions[flip](image[np.newaxis])[0].numpy()
+    if options not in functions:
+        functions[options] = build_inference(model, options)
+    return functions[options](image[np.newaxis])[0].numpy()
 
 
-def _probabilities(model: DeepLab, images: tf.Tensor) -> tf.Tensor:
-    shape = tf.shape(images)
-    height, width = shape[1], shape[2]
-    padded_size = (next_clean_size(height, model.size_multiple), next_clean_size(width, model.size_multiple))
-    logits = model(_pad_with_mean(images, *padded_size))  # [B, h, w, K]
-    scores = resize_bilinear(logits, padded_size)[:, :height, :width]  # [B, H, W, K]
-    return tf.nn.softmax(scores)
+def tile_cuts(side: tf.Tensor, tile: int, step: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Lays tiles along one side of a padded image.
+
+    Args:
+        side: int32 [], its length in pixels.
+        tile: length of a tile.
+        step: from one tile to the next; the last one ends at the end, and so may be nearer to the one before.
+
+    Returns:
+        int32 [n], where the n tiles begin, and int32 [n + 1]: tile i answers the pixels from cuts[i] to
+        cuts[i + 1] - 1. Neighbours meet halfway through what they share.
+    """
+    last = tf.maximum(side - tile, 0)
+    starts = tf.minimum(tf.range(last + step, delta=step), last)  # [n]
+    meets = (starts[1:] + starts[:-1] + tile) // 2
+    return starts, tf.concat([[0], meets, [side]], axis=0)
+
+
+def _at_once(model: DeepLab, align_corners: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns the function from padded images to scores of their size, float32 [B, H, W, 3] -> [B, H, W, K]."""
+
+    def scores(images: tf.Tensor) -> tf.Tensor:
+        shape = tf.shape(images)
+        resize = resize_bilinear if align_corners else resize_half_pixel
+        return resize(model(images, align_corners=align_corners), (shape[1], shape[2]))
+
+    return scores
+
+
+def _by_tiles(model: DeepLab, options: InferenceConfig) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The same as `_at_once`, one tile after the other."""
+    multiple = model.size_multiple
+    tile = int(next_clean_size(options.tile, multiple))
+    # A multiple of this keeps the cells of all scales where those of the whole image are.
+    step = (tile - options.tile_overlap) // multiple * multiple
+    if not step:
+        raise UserError(
+            f"tiles of {tile} pixels that share {options.tile_overlap} cannot be moved on by {multiple}, which this "
+            "network needs; raise --tile or lower --tile_overlap."
+        )
+    num_classes = model.compute_output_spec(keras.KerasTensor((1, multiple + 1, multiple + 1, 3))).shape[-1]
+    scores_of = _at_once(model, align_corners=True)
+
+    def scores(images: tf.Tensor) -> tf.Tensor:
+        batch, height, width, _ = tf.unstack(tf.shape(images))
+        tops, row_cuts = tile_cuts(height, tile, step)
+        lefts, column_cuts = tile_cuts(width, tile, step)
+
+        def row_of_tiles(row: tf.Tensor) -> tf.Tensor:
+            def one_tile(column: tf.Tensor) -> tf.Tensor:
+                top, left = tops[row], lefts[column]
+                tile_scores = scores_of(images[:, top : top + tile, left : left + tile])
+                return tile_scores[
+                    :,
+                    row_cuts[row] - top : row_cuts[row + 1] - top,
+                    column_cuts[column] - left : column_cuts[column + 1] - left,
+                ]
+
+            rows = row_cuts[row + 1] - row_cuts[row]
+            start = tf.zeros([batch, rows, 0, num_classes])
+            return _joined(start, one_tile, tf.size(lefts), axis=2)
+
+        return _joined(tf.zeros([batch, 0, width, num_classes]), row_of_tiles, tf.size(tops), axis=1)
+
+    return scores
+
+
+def _joined(start: tf.Tensor, piece: Callable[[tf.Tensor], tf.Tensor], count: tf.Tensor, axis: int) -> tf.Tensor:
+    """Joins piece(0) to piece(count - 1) to `start` along an axis, in a loop of the graph that makes one at a time."""
+    any_size = tf.TensorShape([None, None, None, start.shape[-1]])
+    return tf.while_loop(
+        lambda i, _: i < count,
+        lambda i, joined: (i + 1, tf.ensure_shape(tf.concat([joined, piece(i)], axis), any_size)),
+        (tf.constant(0), start),
+        shape_invariants=(tf.TensorShape([]), any_size),
+        parallel_iterations=1,
+    )[1]
+
+
+def _padded_side(side: tf.Tensor, multiple: int, options: InferenceConfig) -> tf.Tensor:
+    least = tf.maximum(side, options.pad_to) if options.pad_to else side
+    return next_clean_size(least, multiple) if options.align_corners else least
 
 
 def _pad_with_mean(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

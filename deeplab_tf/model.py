@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from deeplab_tf.aspp import ASPP
 from deeplab_tf.config import ModelConfig, experiment_config
-from deeplab_tf.resize import resize_bilinear, scaled_size, size_multiple
+from deeplab_tf.resize import as_fraction, resize_bilinear, resize_half_pixel, scaled_size, size_multiple
 from deeplab_tf.resnet import ResNet
 from deeplab_tf.vgg import VGG16
 
@@ -45,22 +45,30 @@ class DeepLab(keras.Model):
         """Inputs of `size_multiple`*k + 1 pixels meet no rounding anywhere."""
         return size_multiple(self.output_stride, self.scales)
 
-    def score_maps(self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None) -> list[tf.Tensor]:
+    def score_maps(
+        self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None, align_corners: bool = True
+    ) -> list[tf.Tensor]:
         """Returns each scale's scores at their own size.
 
         Args:
             images: RGB float32 0..255 [B, H, W, 3].
             dropout_seeds: int32 [B, 2] for training, None for no dropout.
+            align_corners: how the images are scaled; False for networks that others trained so.
 
         Returns:
-            One float32 [B, h_s, w_s, K] per scale, h_s = (h - 1)*scale + 1.
+            One float32 [B, h_s, w_s, K] per scale, h_s = (h - 1)*scale + 1; without aligned corners what the
+            network makes of floor(H * scale) pixels, at least 1.
         """
         shape = tf.shape(images)
         maps = []
         for index, scale in enumerate(self.scales):
             x, seeds = images, dropout_seeds
-            if scale != 1:
+            if scale != 1 and align_corners:
                 x = resize_bilinear(images, (scaled_size(shape[1], scale), scaled_size(shape[2], scale)))
+            elif scale != 1:
+                ratio = as_fraction(scale)
+                size = [tf.maximum(shape[axis] * ratio.numerator // ratio.denominator, 1) for axis in (1, 2)]
+                x = resize_half_pixel(images, (size[0], size[1]))
             if seeds is not None and len(self.scales) > 1:
                 seeds = tf.map_fn(
                     lambda seed, index=index: tf.random.experimental.stateless_fold_in(seed, index), seeds
@@ -69,29 +77,38 @@ class DeepLab(keras.Model):
             maps.append(self.head(features, seeds))
         return maps
 
-    def fuse(self, score_maps: Sequence[tf.Tensor], images: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def fuse(
+        self, score_maps: Sequence[tf.Tensor], images: tf.Tensor, align_corners: bool = True
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Resizes the scales' scores to scale 1 and takes their maximum.
 
         Args:
             score_maps: from `score_maps`.
             images: the input it was given, for its size.
+            align_corners: as for `score_maps`.
 
         Returns:
             The fused logits, float32 [B, h, w, K], and each scale's scores resized to [B, h, w, K].
         """
         if self.scales == (1.0,):
             return score_maps[0], list(score_maps)
-        shape = tf.shape(images)
-        size = ((shape[1] - 1) // self.output_stride + 1, (shape[2] - 1) // self.output_stride + 1)
+        if 1.0 in self.scales:
+            # At sizes that are not clean Caffe's rounding decides: 127 pixels give a ResNet 17 cells, not 16.
+            shape = tf.shape(score_maps[self.scales.index(1.0)])
+            size = (shape[1], shape[2])
+        else:
+            shape = tf.shape(images)
+            size = ((shape[1] - 1) // self.output_stride + 1, (shape[2] - 1) // self.output_stride + 1)
+        resize = resize_bilinear if align_corners else resize_half_pixel
         resized = [
-            scores if scale == 1 else resize_bilinear(scores, size)
+            scores if scale == 1 else resize(scores, size)
             for scale, scores in zip(self.scales, score_maps, strict=True)
         ]
         return tf.reduce_max(tf.stack(resized), axis=0), resized
 
-    def call(self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None) -> tf.Tensor:
-        """Returns the fused logits, float32 [B, h, w, K]; see the class."""
-        return self.fuse(self.score_maps(images, dropout_seeds), images)[0]
+    def call(self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None, align_corners: bool = True) -> tf.Tensor:
+        """Returns the fused logits, float32 [B, h, w, K]; see the class and `score_maps`."""
+        return self.fuse(self.score_maps(images, dropout_seeds, align_corners), images, align_corners)[0]
 
 
 def build_network(config: ModelConfig, num_classes: int, precision: str = "float32", dropout: float = 0.5) -> DeepLab:

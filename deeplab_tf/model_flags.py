@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # What `define` defines counts as the calling command's own, and so stands in its --help.
 flags.disclaim_key_flags()
 
+# The fields of InferenceConfig, each with a flag of its name.
+_INFERENCE = ("flip", "tile", "tile_overlap", "pad_to", "align_corners")
+
 
 def define(workdir: bool = True) -> None:
     """Defines the flags; `workdir` for commands that have no other flag for it."""
@@ -29,20 +32,66 @@ def define(workdir: bool = True) -> None:
         "dataset", "", "With --weights: the data set whose classes the file was trained for, such as voc12."
     )
     flags.DEFINE_multi_string("set", [], "section.field=value, changing the configuration. Example: --set=crf.w1=5")
+    # Not given means: as the configuration says.
+    flags.DEFINE_list(
+        "scales", None, "Scales of the input, fused by maximum, instead of the trained ones. Example: 0.5,0.75,1.0"
+    )
+    flags.DEFINE_bool("flip", None, "Average with the answer for the mirrored image, at twice the cost.")
+    flags.DEFINE_integer(
+        "tile",
+        None,
+        "Side, in pixels, of the overlapping tiles that a large image is cut into; 0 for none. Example: 513",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "tile_overlap", None, "Pixels that neighbouring tiles share, at least (128 by default).", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "pad_to",
+        None,
+        "Pad smaller images to this many pixels a side, as the released code does with 513.",
+        lower_bound=0,
+    )
+    flags.DEFINE_bool(
+        "align_corners",
+        None,
+        "Resize with the corners aligned (the default); --noalign_corners for PyTorch's networks.",
+    )
 
 
-def load(
-    workdir: str, info_of: Callable[[str], DatasetInfo], scales: tuple[float, ...] | None = None
-) -> tuple[DeepLab, Config]:
+def inference_changed() -> list[str]:
+    """Returns the flags that were given of those that say how the network is asked, such as ["--flip"]."""
+    return [f"--{name}" for name in ("scales", *_INFERENCE) if flags.FLAGS[name].value is not None]
+
+
+def configure(config: Config) -> Config:
+    """Applies --set and the flags that say how the network is asked.
+
+    Raises:
+        UserError: a setting that does not exist, or a value that does not fit.
+    """
+    from deeplab_tf import config as configs
+
+    values = flags.FLAGS
+    config = configs.override(config, values["set"].value or [])
+    if values.scales:
+        config = configs.override(config, [f"model.scales={','.join(values.scales)}"])
+    given: dict[str, Any] = {name: values[name].value for name in _INFERENCE if values[name].value is not None}
+    try:
+        return dataclasses.replace(config, inference=dataclasses.replace(config.inference, **given))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def load(workdir: str, info_of: Callable[[str], DatasetInfo]) -> tuple[DeepLab, Config]:
     """Loads the network that the flags name.
 
     Args:
         workdir: of train.py, or "" where --weights stands for it.
         info_of: from a --dataset name to its classes.
-        scales: of the input instead of the configured ones.
 
     Returns:
-        The model and its configuration, with --set applied and its data set known.
+        The model and its configuration, with the flags applied and its data set known.
 
     Raises:
         UserError: flags that do not go together, or anything wrong with the files.
@@ -63,9 +112,7 @@ def load(
                 "--weights needs --dataset=NAME too: whose classes does the file know? Example: --dataset=voc12"
             )
         config = dataclasses.replace(configs.experiment_config(values.experiment), dataset=info_of(values.dataset))
-    config = configs.override(config, values["set"].value or [])
-    if scales:
-        config = configs.override(config, [f"model.scales={','.join(map(str, scales))}"])
+    config = configure(config)
     if workdir:
         return workdirs.load(workdir, config)
     model = build_network(config.model, config.info.num_classes, config.train.precision)

@@ -1,4 +1,8 @@
-"""Bilinear resizing with the corners aligned, the only kind the paper's networks use, and the sizes it keeps exact."""
+"""Bilinear resizing, and the sizes that it keeps exact.
+
+The paper's networks know one kind, with the corners aligned. The other kind, pixels as squares and not as points, is
+for networks that others trained so.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,19 @@ def resize_bilinear(x: tf.Tensor, size: tuple[int | tf.Tensor, int | tf.Tensor])
     # The op of tf.compat.v1.image.resize_bilinear, which warns that it is deprecated; tf.image.resize cannot align
     # corners.
     return tf.raw_ops.ResizeBilinear(images=x, size=tf.stack(size), align_corners=True, half_pixel_centers=False)
+
+
+def resize_half_pixel(x: tf.Tensor, size: tuple[int | tf.Tensor, int | tf.Tensor]) -> tf.Tensor:
+    """Resizes so that the outer edges of both grids coincide, as PyTorch does with align_corners=False.
+
+    Args:
+        x: float [B, h, w, C].
+        size: (H, W) of the result.
+
+    Returns:
+        float32 [B, H, W, C]. Pixel i of the result lies at (i + 1/2) * h/H - 1/2 in x, or on its first or last.
+    """
+    return tf.raw_ops.ResizeBilinear(images=x, size=tf.stack(size), align_corners=False, half_pixel_centers=True)
 
 
 def scaled_size(size: int | tf.Tensor, scale: float) -> int | tf.Tensor:

@@ -23,10 +23,10 @@ SAVED_MODEL_FILE = "saved_model.pb"
 class _Servable(tf.Module):
     """The functions that a SavedModel holds."""
 
-    def __init__(self, model: DeepLab, config: Config, size: int | None, flip: bool) -> None:
+    def __init__(self, model: DeepLab, config: Config, size: int | None) -> None:
         super().__init__()
         self.model = model
-        self._inference = build_inference(model, flip)
+        self._inference = build_inference(model, config.inference)
         images = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
         self.segment = tf.function(self._segment, input_signature=[images])
         self.probabilities = tf.function(self._probabilities, input_signature=[images])
@@ -48,7 +48,6 @@ def export_saved_model(
     out_dir: str,
     *,
     size: int | None = None,
-    flip: bool = False,
     overwrite: bool = False,
 ) -> str:
     """Writes OUT/saved_model/1, the layout that TensorFlow Serving watches.
@@ -59,10 +58,9 @@ def export_saved_model(
 
     Args:
         model: trained.
-        config: of the training, with its data set.
+        config: of the training, with its data set; `config.inference` says how the network is asked.
         out_dir: the folder.
         size: side of the images, or None for any height and width.
-        flip: average with the mirrored image.
         overwrite: replace an earlier export.
 
     Returns:
@@ -76,7 +74,7 @@ def export_saved_model(
     if os.path.exists(path) and not overwrite:
         raise UserError(f"{path} exists; add --overwrite to replace it, or name another --out.")
     files.make_folder(parent, "--out")
-    servable = _Servable(model, config, size, flip)
+    servable = _Servable(model, config, size)
     signatures = {
         "serving_default": servable.segment,
         "probabilities": servable.probabilities,

@@ -186,14 +186,19 @@ def slow_caffe_pool(x, stride, average):
     return out
 
 
-def slow_resize_bilinear(x, size):
-    """Interpolates with the corners of both grids aligned: float64 [B, h, w, C] -> [B, *size, C]."""
+def slow_resize_bilinear(x, size, align_corners=True):
+    """Interpolates with the corners of both grids aligned, or their edges: float64 [B, h, w, C] -> [B, *size, C]."""
+
+    def position(i, before, after):
+        if align_corners:
+            return i * (before - 1) / (after - 1) if after > 1 else 0.0
+        return min(max((i + 0.5) * before / after - 0.5, 0.0), before - 1.0)
+
     x = np.asarray(x, np.float64)
     out = np.zeros((x.shape[0], *size, x.shape[3]))
     for i in range(size[0]):
         for j in range(size[1]):
-            y = i * (x.shape[1] - 1) / (size[0] - 1) if size[0] > 1 else 0.0
-            z = j * (x.shape[2] - 1) / (size[1] - 1) if size[1] > 1 else 0.0
+            y, z = position(i, x.shape[1], size[0]), position(j, x.shape[2], size[1])
             top, left = int(y), int(z)
             bottom, right = min(top + 1, x.shape[1] - 1), min(left + 1, x.shape[2] - 1)
             dy, dz = y - top, z - left

@@ -3,7 +3,15 @@ import json
 
 import pytest
 
-from deeplab_tf.config import EXPERIMENTS, Config, ModelConfig, TrainConfig, experiment_config, override
+from deeplab_tf.config import (
+    EXPERIMENTS,
+    Config,
+    InferenceConfig,
+    ModelConfig,
+    TrainConfig,
+    experiment_config,
+    override,
+)
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 
@@ -12,6 +20,17 @@ from deeplab_tf.errors import UserError
 def test_an_experiment_survives_json(name):
     assert EXPERIMENTS[name].experiment == name
     assert Config.from_json(json.loads(json.dumps(EXPERIMENTS[name].to_json()))) == EXPERIMENTS[name]
+
+
+def test_a_file_without_a_section_for_inference_is_read():
+    fields = EXPERIMENTS["resnet101"].to_json()
+    del fields["inference"]
+    assert Config.from_json(fields) == EXPERIMENTS["resnet101"]
+
+
+def test_tiles_need_aligned_corners():
+    with pytest.raises(ValueError, match="aligned corners only"):
+        InferenceConfig(tile=513, align_corners=False)
 
 
 def test_the_data_set_survives_json():
@@ -40,6 +59,8 @@ def test_every_network_of_the_contract_is_there():
         ("model.atrous=dilated", "model", "atrous", "dilated"),
         ("crf.w1=5", "crf", "w1", 5.0),
         ("crf.iterations=3", "crf", "iterations", 3),
+        ("inference.tile=513", "inference", "tile", 513),
+        ("inference.align_corners=false", "inference", "align_corners", False),
     ],
 )
 def test_set_changes_one_field(assignment, section, field, value):
@@ -52,7 +73,7 @@ def test_set_changes_one_field(assignment, section, field, value):
     ("assignment", "says"),
     [
         ("train.iterations", "section.field=value"),
-        ("trian.iterations=3", "knows the sections model, train, optimizer, crf"),
+        ("trian.iterations=3", "knows the sections model, train, optimizer, crf, inference"),
         ("train.itertions=3", "did you mean iterations"),
         ("train.iterations=3.5", "whole number"),
         ("train.iterations=0", "at least 1"),
@@ -71,6 +92,7 @@ def test_set_changes_one_field(assignment, section, field, value):
         ("train.class_weights=0,0", "not all 0"),
         ("train.class_weights=1,inf", "at least 0"),
         ("train.class_weights=1,nan", "at least 0"),
+        ("inference.tile=100", "cannot share 128"),
     ],
 )
 def test_a_bad_set_is_explained(assignment, says):
@@ -182,7 +204,7 @@ def test_later_assignments_win_and_the_original_stays(config):
     [
         ("train.iteration=5", r"no train\.iteration \(did you mean iterations\?\)"),
         ("train.crop=5", r"no train\.crop .*train has iterations"),
-        ("training.seed=5", "knows the sections model, train, optimizer, crf; got 'training'"),
+        ("training.seed=5", "knows the sections model, train, optimizer, crf, inference; got 'training'"),
         ("seed=5", r"takes section\.field=value"),
         ("train.seed=two", "train.seed=two: expected a whole number, got 'two'"),
         ("train.seed=1.5", "expected a whole number, got '1.5'"),

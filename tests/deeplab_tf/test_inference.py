@@ -5,10 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.errors import UserError
 from deeplab_tf.inference import build_inference, predict_probabilities
+from deeplab_tf.model import DeepLab
 from deeplab_tf.resize import resize_bilinear
+from tests.references import slow_resize_bilinear
 from tests.tiny import tiny_network
 
+FLIP = InferenceConfig(flip=True)
 MEAN = np.float32([122.675, 116.669, 104.008])
 
 
@@ -48,7 +53,7 @@ def test_flip_averages_with_the_mirrored_image(model):
     image = picture(25, 41)
     mirrored = predict_probabilities(model, image[:, ::-1])[:, ::-1]
     expected = (predict_probabilities(model, image) + mirrored) / 2
-    np.testing.assert_allclose(predict_probabilities(model, image, flip=True), expected, atol=1e-6)
+    np.testing.assert_allclose(predict_probabilities(model, image, FLIP), expected, atol=1e-6)
     assert np.abs(mirrored - expected).max() > 1e-3
 
 
@@ -70,7 +75,7 @@ def test_what_is_no_uint8_image_is_refused(model, image):
 def test_a_mirror_symmetric_image_gets_a_mirror_symmetric_answer_with_flip(model):
     half = picture(25, 20)
     image = np.concatenate([half, half[:, ::-1]], axis=1)
-    probabilities = predict_probabilities(model, image, flip=True)
+    probabilities = predict_probabilities(model, image, FLIP)
     np.testing.assert_allclose(probabilities, probabilities[:, ::-1], atol=1e-6)
     # 40 pixels are padded on the right only, so the network by itself is not symmetric.
     straight = predict_probabilities(model, image)
@@ -101,7 +106,7 @@ def test_the_image_is_not_written_to(model):
 def test_a_network_that_has_predicted_can_be_freed(multi_scale):
     network = tiny_network()
     for flip in (False, True):
-        predict_probabilities(network, picture(9, 9), flip)
+        predict_probabilities(network, picture(9, 9), InferenceConfig(flip))
     freed = weakref.ref(network)
     del network
     gc.collect()
@@ -115,3 +120,95 @@ def test_predicting_twice_traces_once():
     np.testing.assert_array_equal(predict_probabilities(network, picture(9, 9)), first)
     predict_probabilities(network, picture(20, 30))
     assert function.experimental_get_tracing_count() == 1
+
+
+# How far the tiny network looks: 4 pixels of the pool, 2 cells of conv1_1, 2 of the head, 7 to the next cell.
+REACH = 4 + 8 * (2 + 2) + 7
+
+
+@pytest.mark.parametrize(("size", "tile"), [((150, 203), 97), ((97, 97), 97), ((60, 300), 129), ((20, 30), 129)])
+def test_tiles_that_share_twice_the_networks_reach_give_the_answer_of_the_whole_image(model, size, tile):
+    image = picture(*size)
+    tiled = predict_probabilities(model, image, InferenceConfig(tile=tile, tile_overlap=2 * REACH))
+    np.testing.assert_allclose(tiled, predict_probabilities(model, image), atol=1e-6)
+
+
+def test_tiles_differ_from_the_whole_image_only_within_the_networks_reach_of_an_inner_border(model):
+    image = picture(200, 300)
+    tiled = predict_probabilities(model, image, InferenceConfig(tile=121, tile_overlap=25))
+    differs = np.abs(tiled - predict_probabilities(model, image)).max(axis=-1) > 1e-6
+    # Rows are padded to 201, columns to 305: tiles begin every 96 pixels, and the last ones end there.
+    starts = {0: (0, 80), 1: (0, 96, 184)}
+    near = np.zeros(image.shape[:2], bool)
+    for axis, begins in starts.items():
+        ends = [begin + 121 for begin in begins]
+        cuts = [0, *((begins[i + 1] + ends[i]) // 2 for i in range(len(begins) - 1)), image.shape[axis]]
+        distance = np.full(image.shape[axis], 10**6)
+        for i, begin in enumerate(begins):
+            own = np.arange(cuts[i], cuts[i + 1])
+            if i > 0:
+                distance[own] = np.minimum(distance[own], own - begin + 1)
+            if i < len(begins) - 1:
+                distance[own] = np.minimum(distance[own], ends[i] - own)
+        near |= np.expand_dims(distance <= REACH, 1 - axis)
+    assert differs.any() and not (differs & ~near).any() and not near.all()
+
+
+def test_tiles_of_a_multi_scale_network_agree_at_twice_the_reach(multi_scale):
+    image = picture(210, 260)
+    options = InferenceConfig(tile=225, tile_overlap=4 * REACH)
+    expected = predict_probabilities(multi_scale, image)
+    # Scaled inputs are interpolated at positions that are rounded differently in a tile.
+    np.testing.assert_allclose(predict_probabilities(multi_scale, image, options), expected, atol=2e-5)
+
+
+def test_tiles_work_with_batches_the_mirrored_image_and_padding(model):
+    options = InferenceConfig(flip=True, tile=97, tile_overlap=2 * REACH, pad_to=161)
+    images = np.stack([picture(70, 180, seed) for seed in range(2)])
+    together = build_inference(model, options)(images)
+    for image, probabilities in zip(images, together, strict=True):
+        expected = predict_probabilities(model, image, InferenceConfig(flip=True, pad_to=161))
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+def test_a_tiled_graph_still_declares_the_number_of_classes(model):
+    graph = build_inference(model, InferenceConfig(tile=97, tile_overlap=20)).get_concrete_function()
+    assert graph.output_shapes.as_list() == [None, None, None, 3]
+
+
+def test_tiles_that_cannot_be_moved_are_refused(multi_scale):
+    with pytest.raises(UserError, match="tiles of 97 pixels that share 80 cannot be moved on by 32"):
+        build_inference(multi_scale, InferenceConfig(tile=90, tile_overlap=80))
+
+
+@pytest.mark.parametrize(("size", "padded"), [((20, 42), (65, 65)), ((20, 70), (65, 73))])
+def test_smaller_images_are_padded_to_the_size_that_is_asked_for(model, size, padded):
+    image = picture(*size)
+    canvas = np.broadcast_to(MEAN, (1, *padded, 3)).copy()
+    canvas[0, : size[0], : size[1]] = image
+    expected = tf.nn.softmax(resize_bilinear(model(tf.constant(canvas)), padded))[0, : size[0], : size[1]]
+    np.testing.assert_allclose(predict_probabilities(model, image, InferenceConfig(pad_to=65)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(33, 65), (20, 42), (37, 50)])
+def test_without_aligned_corners_nothing_is_padded_and_every_resize_is_by_half_pixels(multi_scale, size):
+    image = picture(*size)
+    x = image[np.newaxis].astype(np.float64)
+    maps = []
+    for scale in multi_scale.scales:
+        scaled = slow_resize_bilinear(x, tuple(int(side * scale) for side in size), align_corners=False)
+        single = DeepLab(multi_scale.backbone, multi_scale.head, (1.0,))
+        maps.append(single(tf.constant(scaled, tf.float32)).numpy())
+    fused = np.max([slow_resize_bilinear(scores, maps[0].shape[1:3], align_corners=False) for scores in maps], axis=0)
+    expected = tf.nn.softmax(slow_resize_bilinear(fused, size, align_corners=False))[0]
+    answer = predict_probabilities(multi_scale, image, InferenceConfig(align_corners=False))
+    # Positions of the scaled input are computed in float32, and levels go to 255.
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
+    assert np.abs(answer - predict_probabilities(multi_scale, image)).max() > 1e-2
+
+
+def test_without_aligned_corners_any_size_works(model, multi_scale):
+    for network in (model, multi_scale):
+        for size in ((1, 1), (1, 40)):
+            probabilities = predict_probabilities(network, picture(*size), InferenceConfig(align_corners=False))
+            np.testing.assert_allclose(probabilities.sum(axis=-1), np.ones(size), atol=1e-5)

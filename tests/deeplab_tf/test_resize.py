@@ -2,18 +2,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.resize import as_fraction, next_clean_size, resize_bilinear, scaled_size, size_multiple
+from deeplab_tf.resize import (
+    as_fraction,
+    next_clean_size,
+    resize_bilinear,
+    resize_half_pixel,
+    scaled_size,
+    size_multiple,
+)
 from tests.references import slow_resize_bilinear
 
+SIZES = [((5, 7), (9, 13)), ((9, 13), (5, 7)), ((4, 6), (11, 5)), ((1, 1), (9, 9)), ((1, 4), (3, 1)), ((6, 5), (6, 5))]
 
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [((5, 7), (9, 13)), ((9, 13), (5, 7)), ((4, 6), (11, 5)), ((1, 1), (9, 9)), ((1, 4), (3, 1)), ((6, 5), (6, 5))],
-)
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
 def test_resizing_equals_slow_interpolation_with_aligned_corners(before, after):
     x = np.random.default_rng(0).uniform(-1, 1, (2, *before, 3)).astype(np.float32)
     # Positions are computed in float32: a few 1e-7 of the coordinate, times differences of at most 2.
     np.testing.assert_allclose(resize_bilinear(x, after), slow_resize_bilinear(x, after), atol=3e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+def test_resizing_by_half_pixels_equals_slow_interpolation_with_aligned_edges(before, after):
+    x = np.random.default_rng(0).uniform(-1, 1, (2, *before, 3)).astype(np.float32)
+    np.testing.assert_allclose(resize_half_pixel(x, after), slow_resize_bilinear(x, after, False), atol=3e-6)
 
 
 def test_upsampling_keeps_every_cell():

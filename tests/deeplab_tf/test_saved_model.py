@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import EXPERIMENTS
+from deeplab_tf.config import EXPERIMENTS, InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.inference import predict_probabilities
@@ -109,8 +109,9 @@ def test_an_existing_export_is_kept_unless_it_may_be_overwritten(tmp_path):
 def test_the_mirrored_image_and_several_scales_are_inside_the_export(tmp_path):
     model = tiny_network(scales=(1.0, 0.75, 0.5))
     image = picture(30, 71)
-    predict, _ = load_saved_model(export_saved_model(model, CONFIG, str(tmp_path), flip=True))
-    np.testing.assert_allclose(predict(image), predict_probabilities(model, image, flip=True), atol=1e-5)
+    config = dataclasses.replace(CONFIG, inference=InferenceConfig(flip=True))
+    predict, _ = load_saved_model(export_saved_model(model, config, str(tmp_path)))
+    np.testing.assert_allclose(predict(image), predict_probabilities(model, image, config.inference), atol=1e-5)
     assert np.abs(predict(image) - predict_probabilities(model, image)).max() > 1e-3
 
 
