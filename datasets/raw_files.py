@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from datasets import masks
+from datasets import jpeg, masks
 from datasets.masks import Colour
 from datasets.messages import some
 from datasets.source import Example
@@ -284,9 +284,10 @@ def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]
     data, image = _open(path, "image")
     size = image.size
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-        # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
-        image.draft("L", (1, 1))
-        _decode(image, path, "image")
+        if not _is_whole_jpeg(data):
+            # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
+            image.draft("L", (1, 1))
+            _decode(image, path, "image")
         return data, size
     _decode(image, path, "image")
     # Without its last chunk a PNG decodes in Pillow and not in TensorFlow.
@@ -294,6 +295,20 @@ def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]
         if _png_bit_depth(data) == 8 and "transparency" not in image.info:
             return data, size
     return encode_png(_to_rgb(image, path)), size
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Says, without decoding its pixels, that a JPEG has no damage that decoding would show; False if not sure."""
+    rest = jpeg.without_pixels(data)
+    if rest is None:
+        return False
+    try:
+        image = Image.open(io.BytesIO(rest))
+        image.draft("L", (1, 1))
+        image.load()
+    except _DECODE_ERRORS:
+        return False
+    return True
 
 
 def encode_png(image: Image.Image) -> bytes:

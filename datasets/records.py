@@ -190,7 +190,7 @@ def _encode_labels(labels: np.ndarray | None) -> bytes:
     height, width = labels.shape
     rows = np.zeros((height, 1 + width), np.uint8)  # each row starts with its filter: 0, none
     rows[:, 1:] = labels
-    compressor = zlib.compressobj(strategy=zlib.Z_RLE)
+    compressor = zlib.compressobj(1, strategy=zlib.Z_RLE)  # runs are all it looks for, at any level
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits, grey; zlib, filters a row, not interlaced
     chunks = {b"IHDR": header, b"IDAT": compressor.compress(rows.data) + compressor.flush(), b"IEND": b""}
     return b"\x89PNG\r\n\x1a\n" + b"".join(
