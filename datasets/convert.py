@@ -262,6 +262,7 @@ def main() -> None:
     for split in written:
         if not values.ids and complete.get(split.name, split.count) != split.count:
             print(f"note: the complete {split.name} of {values.dataset} has {complete[split.name]} images.")
+    print(f"look: python -m datasets.check --data_dir={values.out}")
     print(f"next: python train.py --experiment=vgg16_large_fov --data_dir={values.out} --workdir=runs/{values.dataset}")
 
 

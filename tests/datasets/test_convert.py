@@ -204,7 +204,8 @@ def test_the_command_reports_what_it_wrote_and_the_next_step(folder_root: Path, 
         ["train", "9", "1"],
         ["val", "1", "1"],
     ]
-    assert lines[3].startswith("next: python train.py --experiment=vgg16_large_fov --data_dir=")
+    assert lines[3] == f"look: python -m datasets.check --data_dir={tmp_path / 'out'}"
+    assert lines[4].startswith("next: python train.py --experiment=vgg16_large_fov --data_dir=")
 
 
 def test_a_bad_mask_ends_the_command_with_one_line(folder_root: Path, tmp_path: Path) -> None:
