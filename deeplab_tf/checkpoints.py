@@ -74,7 +74,7 @@ class Checkpoints:
             try:
                 self._read(path)
             except (tf.errors.OpError, ValueError) as error:
-                damaged[path] = _reason(error)
+                damaged[path] = files.reason(error)
             else:
                 self._set_aside(damaged)
                 return path
@@ -98,6 +98,7 @@ class Checkpoints:
         self._step.assign(step)
         path = os.path.join(self._folder, f"step-{step}")
         writing = os.path.join(self._folder, _WRITING)
+        self._remove_old()  # it may be that fewer are to be kept than before
         try:
             os.makedirs(writing, exist_ok=True)
             unnamed = os.path.join(writing, f"step-{step}")
@@ -115,16 +116,13 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             kept = self.newest()
             raise UserError(
-                f"cannot write the checkpoint {path}: {_reason(error)}. Make space (or keep fewer with "
+                f"cannot write the checkpoint {path}: {files.reason(error)}. Make space (or keep fewer with "
                 f"--set=train.keep_checkpoints=1) and repeat the command: it goes on "
                 f"{f'from {kept}' if kept else 'from the beginning'}."
             ) from error
         finally:
             shutil.rmtree(writing, ignore_errors=True)
-        for old in self._paths()[: -self._keep]:
-            for part in (_INDEX, _DATA):
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(old + part)
+        self._remove_old()
         return path
 
     def check_finite(self, step: int) -> None:
@@ -157,6 +155,12 @@ class Checkpoints:
                 found[int(match[1])] = os.path.join(self._folder, name.removesuffix(match[2]))
         return [path for _, path in sorted(found.items())]
 
+    def _remove_old(self) -> None:
+        for old in self._paths()[: -self._keep]:
+            for part in (_INDEX, _DATA):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(old + part)
+
     def _read(self, path: str) -> None:
         """Assigns all variables, or none: everything is read, and its checksum compared, first."""
         values = tf.raw_ops.RestoreV2(
@@ -177,8 +181,3 @@ class Checkpoints:
             for part in (_INDEX, _DATA):
                 if os.path.exists(path + part):
                     os.replace(path + part, path + part + ".damaged")
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error, without where in TensorFlow it arose."""
-    return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:\w+\].*", "", str(error).splitlines()[0]).rstrip(".")

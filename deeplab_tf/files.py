@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,25 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def require_space(path: str, num_bytes: int) -> None:
+    """Refuses to begin a file that will not fit.
+
+    Raises:
+        UserError: less is free.
+    """
+    free = shutil.disk_usage(os.path.dirname(path)).free
+    if free < num_bytes:
+        raise UserError(
+            f"cannot write {path}: it takes {num_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. Make space and "
+            "repeat the command."
+        )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error, without where in TensorFlow and in which temporary file it arose."""
+    return re.sub(r"^\{\{.*?\}\} ?|/\S*; | ?\[Op:\w+\].*", "", str(error).splitlines()[0]).rstrip(".")
 
 
 def flush_to_disk(path: str) -> None:

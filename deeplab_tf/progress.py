@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sys
 import time
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 import tqdm
+
+from deeplab_tf import files
 
 LINE_EVERY_SECONDS = 20.0
 
@@ -74,22 +78,39 @@ class Progress:
 
 
 class Summaries:
-    """TensorBoard entries: scalars and pictures."""
+    """TensorBoard entries: scalars and pictures.
+
+    Where they cannot be written, that is said once, and the training goes on without them.
+    """
 
     def __init__(self, workdir: str) -> None:
-        self._writer = tf.summary.create_file_writer(workdir)
+        self._writer: tf.summary.SummaryWriter | None = None
+        with self._trying():
+            self._writer = tf.summary.create_file_writer(workdir)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes numbers under their names."""
-        with self._writer.as_default(step=step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
+        if self._writer:
+            with self._trying(), self._writer.as_default(step=step):
+                for name, value in values.items():
+                    tf.summary.scalar(name, value)
 
     def picture(self, step: int, name: str, picture: np.ndarray) -> None:
         """Writes a uint8 [H, W, 3] picture."""
-        with self._writer.as_default(step=step):
-            tf.summary.image(name, picture[np.newaxis])
+        if self._writer:
+            with self._trying(), self._writer.as_default(step=step):
+                tf.summary.image(name, picture[np.newaxis])
 
     def close(self) -> None:
         """Flushes to disk."""
-        self._writer.close()
+        if self._writer:
+            with self._trying():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _trying(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._writer = None
+            print(f"no TensorBoard entries from here on: {files.reason(error)}", flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deeplab_tf import files
+from deeplab_tf import workdir as workdirs
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.inference import predict_probabilities
@@ -54,7 +55,7 @@ class Validation:
     def __init__(self, workdir: str, split: ValidationSplit, info: DatasetInfo) -> None:
         self._split = split
         self._info = info
-        self._best_path = os.path.join(workdir, BEST_WEIGHTS_FILE)
+        self._workdir = workdir
         self._history_path = os.path.join(workdir, HISTORY_FILE)
         self._history = _read_history(self._history_path, split.name)
 
@@ -83,7 +84,7 @@ class Validation:
             matrix.update(labels, np.argmax(predict_probabilities(model, image), axis=-1))
         miou = matrix.summary(self._info.class_names)["miou"] or 0.0
         if miou > max(self._history.values(), default=-1.0):
-            files.write_atomically(self._best_path, model.save_weights)
+            workdirs.save_weights(model, self._workdir, BEST_WEIGHTS_FILE)
         self._history[step] = miou
         best = self._best_step()
         content = {

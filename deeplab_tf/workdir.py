@@ -8,6 +8,7 @@ import datetime
 import fcntl
 import glob
 import json
+import math
 import os
 import socket
 import subprocess
@@ -42,22 +43,23 @@ def locked(workdir: str) -> Iterator[None]:
     files.make_folder(workdir, "--workdir")
     path = os.path.join(workdir, LOCK_FILE)
     try:
-        file = open(path, "a+", encoding="utf-8")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise UserError(f"cannot write to the folder --workdir={workdir}: {error.strerror}.") from error
-    with file:
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             raise UserError(f"{holder} is training in {workdir}; wait for it, or name another --workdir.") from None
         except OSError as error:
             print(f"{workdir} cannot be locked ({error.strerror}): see to it that only one training writes there.")
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # of use to readers only, and the disk may be full
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def check_workdir(workdir: str, config: Config, run: dict[str, Any]) -> None:
@@ -153,9 +155,15 @@ def read_run(workdir: str) -> dict[str, Any]:
         return {}
 
 
-def save_weights(model: keras.Model, workdir: str) -> str:
-    """Writes model.weights.h5 and returns its path."""
-    path = os.path.join(workdir, WEIGHTS_FILE)
+def save_weights(model: keras.Model, workdir: str, name: str = WEIGHTS_FILE) -> str:
+    """Writes a weights file into a workdir and returns its path.
+
+    Raises:
+        UserError: the disk refuses, or has no space.
+    """
+    path = os.path.join(workdir, name)
+    # Looked at first: HDF5 says more than one line on a full disk.
+    files.require_space(path, sum(math.prod(variable.shape) * 4 for variable in model.variables) + 1_000_000)
     files.write_atomically(path, model.save_weights)
     return path
 
