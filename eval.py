@@ -1,10 +1,14 @@
 """Evaluates a trained DeepLabv2: one confusion matrix over a split, before and after the dense CRF.
 
-  python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --crf
+  python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --crf --report
 
-Writes OUT/metrics.json, OUT/panel.png and OUT/pictures/. Whatever is evaluated here, predict.py and export.py
-answer in the same way.
+Writes OUT/metrics.json, OUT/panel.png and OUT/pictures/; with --report also OUT/report.html. Whatever is evaluated
+here, predict.py and export.py answer in the same way. A split without labels gives an archive for a test server:
+
+  python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --split=test --submission --crf
 """
+
+from typing import Any
 
 from absl import flags
 
@@ -21,6 +25,15 @@ flags.DEFINE_enum(
     "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
 )
 flags.DEFINE_list("score_classes", [], "Average over these classes only; the others stay possible (wrong) answers.")
+flags.DEFINE_bool(
+    "absent_as_zero", False, "Count a class in neither labels nor answers as IoU 0, as the released VOC script does."
+)
+flags.DEFINE_bool("trimap", False, "Also score bands of 1 to 40 pixels around boundaries (Fig. 10); part of --report.")
+flags.DEFINE_bool("report", False, "Also write OUT/report.html: figures, charts, best and worst images, the protocol.")
+flags.DEFINE_bool("submission", False, "Also write an archive for the test server of voc12 or cityscapes.")
+flags.DEFINE_enum(
+    "competition", "comp6", ["comp5", "comp6"], "Of VOC: comp6 if trained with more than VOC's data, else comp5."
+)
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_string("out", "", "Folder for the results; WORKDIR/eval/SPLIT by default.")
 
@@ -31,9 +44,13 @@ def main() -> None:
     import functools
     import os
 
-    from datasets import dataset_info, pipeline, tfrecord
+    from datasets import dataset_info, pipeline, tfrecord, training_overlap
+    from deeplab_tf import files, submission, workdir
+    from deeplab_tf.answers import answer_all
     from deeplab_tf.evaluation import evaluate, format_table
+    from deeplab_tf.image_progress import show_progress
     from deeplab_tf.inference import predict_probabilities
+    from deeplab_tf.trimap import format_trimap
 
     if not FLAGS.data_dir:
         raise UserError("--data_dir is needed: the folder of datasets.convert.")
@@ -42,29 +59,78 @@ def main() -> None:
         print(tfrecord.describe_damage(damaged))
     else:
         manifest = tfrecord.read_manifest(FLAGS.data_dir)
-    count = manifest.split(FLAGS.split).count
+    split = manifest.split(FLAGS.split)
+    out_dir = FLAGS.out or os.path.join(FLAGS.workdir or ".", "eval", split.name)
+    archive = ""
+    if FLAGS.submission:
+        archive = os.path.join(out_dir, submission.archive_name(manifest.info, split.name, FLAGS.competition))
     model, config = model_flags.load(FLAGS.workdir, dataset_info)
-    if config.dataset.class_names != manifest.info.class_names:
+    if config.info.class_names != manifest.info.class_names:
         raise UserError(
-            f"the network knows the classes {', '.join(config.dataset.class_names)}; "
+            f"the network knows the classes {', '.join(config.info.class_names)}; "
             f"{FLAGS.data_dir} has {', '.join(manifest.info.class_names)}."
         )
-    out_dir = FLAGS.out or os.path.join(FLAGS.workdir or ".", "eval", FLAGS.split)
-    stored = pipeline.evaluation_examples(FLAGS.data_dir, FLAGS.split, manifest.split(FLAGS.split).skipped)
+    run_of_training = workdir.read_run(FLAGS.workdir) if FLAGS.workdir else {}
+    overlap = training_overlap.warn_of_overlap(run_of_training, manifest, split.name)
+    if overlap:
+        print(f"warning: {overlap}")
+    files.make_folder(out_dir, "--out")
+
+    stored = pipeline.evaluation_examples(FLAGS.data_dir, split.name, split.skipped, needs_labels=not archive)
     examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
-    with tfrecord.naming_damage(manifest, FLAGS.split):
-        metrics = evaluate(
-            functools.partial(predict_probabilities, model, options=config.inference),
-            examples,
-            count,
+    predict = functools.partial(predict_probabilities, model, options=config.inference)
+    answers = answer_all(predict, examples, config.crf if FLAGS.crf else None, FLAGS.crf_backend)
+    if archive:
+        answers = submission.archived(answers, archive, manifest.info, FLAGS.competition)
+    answers = show_progress(answers, split.count)
+    with tfrecord.naming_damage(manifest, split.name):
+        if not split.has_labels:
+            print(f"{sum(1 for _ in answers)} images without labels, for the test server: {archive}")
+            return
+        evaluation = evaluate(
+            answers,
+            split.count,
             manifest.info,
-            crf=config.crf if FLAGS.crf else None,
-            crf_backend=FLAGS.crf_backend,
+            with_crf=FLAGS.crf,
             score_classes=FLAGS.score_classes or None,
+            absent_as_zero=FLAGS.absent_as_zero,
+            with_trimap=FLAGS.trimap or FLAGS.report,
             out_dir=out_dir,
         )
+    metrics = evaluation.metrics
     print(format_table(metrics))
-    print(f"{count} images, {metrics['seconds_per_image']:.2f} s each for the network; see {out_dir}")
+    if FLAGS.trimap:
+        print(f"\nmean IoU near boundaries, %\n{format_trimap(metrics['trimap'])}\n")
+    if FLAGS.report:
+        write_report(evaluation, config, run_of_training, overlap, os.path.join(out_dir, "report.html"))
+    print(
+        f"{split.count} images, {metrics['seconds_per_image']:.2f} s each for the network, "
+        f"{metrics['images_per_second']:.2f} images/s in all; see {out_dir}"
+    )
+
+
+def write_report(evaluation: Any, config: Any, run_of_training: dict[str, Any], overlap: str, path: str) -> None:
+    """Tells the report what the flags said."""
+    import datetime
+    import shlex
+    import sys
+
+    from deeplab_tf import protocol, report
+
+    scoring = {"crf": FLAGS.crf, "absent_as_zero": FLAGS.absent_as_zero}
+    training = {"run": run_of_training, "weights": FLAGS.weights}
+    about = report.About(
+        title=f"{config.experiment} on {config.info.name} {FLAGS.split}",
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=shlex.join(["python", *sys.argv]),
+        protocol=protocol.describe_protocol(config, crf_backend=FLAGS.crf_backend, **scoring),
+        training=protocol.describe_training(config, **training),
+        differences=protocol.differences_from_the_paper(
+            config, score_classes=FLAGS.score_classes, **training, **scoring
+        ),
+        warnings=[overlap] if overlap else [],
+    )
+    report.write_report(path, evaluation, config, about)
 
 
 if __name__ == "__main__":

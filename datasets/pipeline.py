@@ -160,28 +160,33 @@ def shuffled_place(index: tf.Tensor, count: int, epoch: tf.Tensor, seed: tf.Tens
     return index
 
 
-def evaluation_examples(data_dir: str | os.PathLike[str], split: str, skipped: Sequence[int] = ()) -> tf.data.Dataset:
+def evaluation_examples(
+    data_dir: str | os.PathLike[str], split: str, skipped: Sequence[int] = (), needs_labels: bool = True
+) -> tf.data.Dataset:
     """Reads a split once, in stored order and at the stored sizes; nothing is dropped.
 
     Args:
         data_dir: folder written by `datasets.convert`.
         split: its name.
         skipped: places in stored order of damaged records to leave out, see `tfrecord.skip_damaged`.
+        needs_labels: False also takes a split without labels, such as a test split.
 
     Returns:
-        A dataset of (image_id string [], image uint8 [H, W, 3] RGB, labels int32 [H, W]). It decodes a few examples
-        ahead and holds no more than these.
+        A dataset of (image_id string [], image uint8 [H, W, 3] RGB, labels int32 [H, W]), labels int32 [0, 0] where
+        the split has none. It decodes a few examples ahead and holds no more than these.
 
     Raises:
         UserError: the data folder is not usable, or the split is unknown, empty or without labels.
     """
     manifest = tfrecord.read_manifest(data_dir, check_sizes=not skipped)
-    described = _labelled_split(manifest, split).without(skipped)
+    stored = _labelled_split(manifest, split) if needs_labels else manifest.split(split)
+    described = stored.without(skipped)
     read = _record_reader(manifest, described)
 
     def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         record = tfrecord.parse(read(place))
-        return record["image_id"], tfrecord.decode_image(record["image"]), tfrecord.decode_labels(record["labels"])
+        labels = tfrecord.decode_labels(record["labels"]) if described.has_labels else tf.zeros([0, 0], tf.int32)
+        return record["image_id"], tfrecord.decode_image(record["image"]), labels
 
     return (
         tf.data.Dataset.range(described.count)
@@ -194,8 +199,8 @@ def _labelled_split(manifest: tfrecord.Manifest, name: str) -> tfrecord.SplitMan
     split = manifest.split(name)
     if not split.has_labels:
         raise UserError(
-            f"{manifest.data_dir}: expected a split with labels, {name!r} has none. Use python predict.py for images"
-            " without labels."
+            f"{manifest.data_dir}: expected a split with labels, {name!r} has none. Use python predict.py, or"
+            " eval.py --submission, for images without labels."
         )
     return split
 

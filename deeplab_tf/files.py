@@ -64,15 +64,19 @@ def flush_to_disk(path: str) -> None:
         os.close(descriptor)
 
 
-def write_json(path: str, content: Any) -> None:
-    """Writes indented JSON with a final newline; NaN is refused."""
+def write_text(path: str, text: str) -> None:
+    """Writes UTF-8."""
 
     def write(temporary: str) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, allow_nan=False)
-            file.write("\n")
+            file.write(text)
 
     write_atomically(path, write)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes indented JSON with a final newline; NaN is refused."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def make_folder(path: str, flag: str) -> None:

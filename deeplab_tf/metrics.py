@@ -30,6 +30,18 @@ class ConfusionMatrix:
         self.ignore_label = ignore_label
         self._counts = np.zeros((num_classes, num_classes), np.int64)
 
+    @classmethod
+    def from_counts(cls, counts: np.ndarray, ignore_label: int = 255) -> ConfusionMatrix:
+        """Starts from what was counted elsewhere.
+
+        Args:
+            counts: integers [K, K], as `matrix` gives them.
+            ignore_label: as for the class.
+        """
+        matrix = cls(len(counts), ignore_label)
+        matrix._counts += counts
+        return matrix
+
     @property
     def matrix(self) -> np.ndarray:
         """int64 [K, K], a copy: rows are labels, columns are predictions, entries are pixels."""

@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ _GAP = 8
 _FONT_SIZE = 15
 _INK = (30, 30, 30)
 _JPEG_QUALITY = 92
+_PAGE_JPEG_QUALITY = 85
 
 
 def colourize(labels: np.ndarray, palette: Palette) -> np.ndarray:
@@ -82,9 +84,34 @@ def save_palette_png(path: str | os.PathLike[str], labels: np.ndarray, palette: 
     Raises:
         ValueError: not [H, W] of integers in 0..255.
     """
+    _write(path, encode_palette_png(labels, palette))
+
+
+def encode_palette_png(labels: np.ndarray, palette: Palette) -> bytes:
+    """Returns the file that `save_palette_png` writes."""
     picture = Image.fromarray(_as_bytes(labels))
     picture.putpalette(_full_palette(palette).tobytes())
-    _write(path, picture, "PNG")
+    return _encode(picture, "PNG")
+
+
+def encode_grey_png(labels: np.ndarray) -> bytes:
+    """Returns a grey PNG whose pixels are the labels, integers [H, W] in 0..255."""
+    return _encode(Image.fromarray(_as_bytes(labels)), "PNG")
+
+
+def encode_jpeg(image: np.ndarray, largest_side: int) -> bytes:
+    """Returns a picture as a JPEG for a page, made smaller where a side is longer than `largest_side` pixels.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        largest_side: >= 1.
+    """
+    _check_image(image)
+    height, width = image.shape[:2]
+    scale = largest_side / max(height, width)
+    if scale < 1:
+        image = _at_height(image, max(1, round(scale * height)))
+    return _encode(Image.fromarray(image), "JPEG", quality=_PAGE_JPEG_QUALITY, optimize=True)
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
@@ -102,7 +129,8 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     if suffix not in formats:
         raise ValueError(f"an image's name must end in one of {sorted(formats)}, got {os.fspath(path)!r}.")
     _check_image(image)
-    _write(path, Image.fromarray(image), formats[suffix])
+    options = {"quality": _JPEG_QUALITY, "subsampling": 0} if formats[suffix] == "JPEG" else {}
+    _write(path, _encode(Image.fromarray(image), formats[suffix], **options))
 
 
 def legend(class_names: Sequence[str], palette: Palette, width: int) -> np.ndarray:
@@ -234,15 +262,18 @@ def _check_image(image: np.ndarray) -> None:
         raise ValueError(f"a picture must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}.")
 
 
-def _write(path: str | os.PathLike[str], picture: Image.Image, file_format: str) -> None:
-    """Encodes, writes beside the target and renames: no reader ever sees half a file."""
+def _encode(picture: Image.Image, file_format: str, **options: Any) -> bytes:
     encoded = io.BytesIO()
-    options = {"quality": _JPEG_QUALITY, "subsampling": 0} if file_format == "JPEG" else {}
     picture.save(encoded, file_format, **options)
+    return encoded.getvalue()
+
+
+def _write(path: str | os.PathLike[str], encoded: bytes) -> None:
+    """Writes beside the target and renames: no reader ever sees half a file."""
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_bytes(encoded.getvalue())
+        temporary.write_bytes(encoded)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -216,3 +216,24 @@ def slow_cross_entropy(logits, labels, ignore_label=255):
             total += np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[label]
             count += 1
     return total, count
+
+
+def slow_boundary_distance(labels, ignore_label, border):
+    """Looks at every pair of pixels: int [H, W], Chebyshev distance to void, or 1 more than to a label change."""
+    height, width = labels.shape
+    everywhere = [(i, j) for i in range(height) for j in range(width)]
+
+    def chebyshev(p, q):
+        return max(abs(p[0] - q[0]), abs(p[1] - q[1]))
+
+    if border == "void":
+        boundary, least = [p for p in everywhere if labels[p] == ignore_label], 0
+    else:
+        valid = [p for p in everywhere if labels[p] != ignore_label]
+        boundary = [p for p in valid if any(chebyshev(p, q) == 1 and labels[p] != labels[q] for q in valid)]
+        least = 1
+    distance = np.full(labels.shape, 10**6)
+    for p in everywhere:
+        if boundary:
+            distance[p] = min(chebyshev(p, q) for q in boundary) + least
+    return distance

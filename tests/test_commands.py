@@ -73,11 +73,15 @@ def test_train_leaves_weights_settings_checkpoints_and_events(workdir):
 
 
 def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
-    command("eval.py", f"--workdir={workdir}", f"--data_dir={data}", f"--out={tmp_path / 'eval'}")
+    command("eval.py", f"--workdir={workdir}", f"--data_dir={data}", f"--out={tmp_path / 'eval'}", "--report")
     metrics = json.loads((tmp_path / "eval" / "metrics.json").read_text())
     assert metrics["num_images"] == 4 and metrics["crf"] is None
     assert set(metrics) >= {"miou", "pixel_accuracy", "mean_accuracy", "per_class_iou", "seconds_per_image"}
     assert (tmp_path / "eval" / "panel.png").is_file()
+    assert len(metrics["trimap"]["network"]["miou"]) == 40
+    report = (tmp_path / "eval" / "report.html").read_text()
+    assert "vgg16_large_fov on synthetic val" in report and "Initial weights</dt><dd>none" in report
+    assert "Careful" not in report
 
     picture = tmp_path / "pictures" / "street.png"
     picture.parent.mkdir()
@@ -193,6 +197,23 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, tmp_path):
         check=False,
     )
     assert re.search("loss is (nan|inf)", one_line(done)) and not (tmp_path / "w" / "model.weights.h5").exists()
+
+
+def test_evaluating_what_was_trained_on_is_warned_of_and_ways_to_ask_are_shared(data, workdir, tmp_path):
+    flags = ("--tile=97", "--tile_overlap=40", "--flip", "--noalign_corners")
+    refused = command("eval.py", f"--workdir={workdir}", f"--data_dir={data}", *flags, check=False)
+    assert "aligned corners only" in one_line(refused)
+    out = tmp_path / "eval"
+    done = command(
+        *("eval.py", f"--workdir={workdir}", f"--data_dir={data}", "--split=train", f"--out={out}", *flags[:3])
+    )
+    assert "warning: 4 of the 4 images of train are also in train of" in done.stdout
+    assert json.loads((out / "metrics.json").read_text())["num_images"] == 4
+
+
+def test_only_data_with_a_test_server_can_be_submitted(data, workdir):
+    done = command("eval.py", f"--workdir={workdir}", f"--data_dir={data}", "--submission", check=False)
+    assert "the data set is synthetic" in one_line(done)
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py", "export.py"])
