@@ -32,6 +32,8 @@ PASSES = ("forward", "both")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
+    """A convolution: of which layer, on a map of `cells` x `cells`."""
+
     layer: str
     channels: int
     filters: int
@@ -43,11 +45,10 @@ class Case:
 
     @property
     def name(self) -> str:
+        """What it is, in a line."""
         kernel = f"{self.kernel_size}x{self.kernel_size}"
-        return (
-            f"{self.layer} {self.channels}->{self.filters} {kernel} r={self.rate}, {self.batch}x{self.cells}x{self.cells}, "
-            f"{self.dtype}"
-        )
+        size = f"{self.batch}x{self.cells}x{self.cells}"
+        return f"{self.layer} {self.channels}->{self.filters} {kernel} r={self.rate}, {size}, {self.dtype}"
 
 
 LAYERS = [
@@ -127,7 +128,7 @@ def ratio(result: dict[str, Any], which: str, unit: str) -> float:
 
 def table(results: dict[str, Any]) -> str:
     lines = [
-        "Wall-clock milliseconds, median (quartiles); then deinterlace / fastest alternative by wall clock and by CPU time.",
+        "Wall-clock ms, median (quartiles); then deinterlace / fastest alternative, by wall clock and by CPU time.",
         "",
         "| layer | pass | deinterlace | dilated | with_space_to_batch | rate 1 | wall | CPU |",
         "|---|---|---|---|---|---|---|---|",
