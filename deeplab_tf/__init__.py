@@ -13,6 +13,7 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
     paper                              file
     Sec. 3.1  atrous convolution       atrous.py
     Sec. 3.1  VGG-16 and ResNet        vgg.py, resnet.py, pooling.py, normalization.py
+    Sec. 3.1  a finer output stride    output_stride.py
     Sec. 3.2  ASPP, LargeFOV           aspp.py
     Sec. 3.2  several scales, maximum  model.py, resize.py
     Sec. 3.3  dense CRF                crf.py, mean_field.py, permutohedral.py
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from deeplab_tf.errors import UserError
     from deeplab_tf.inference import predict_probabilities
     from deeplab_tf.model import build_model
+    from deeplab_tf.output_stride import restride
     from deeplab_tf.weights import load_weights
     from deeplab_tf.workdir import load
 
@@ -51,6 +53,7 @@ __all__ = [
     "load",
     "load_weights",
     "predict_probabilities",
+    "restride",
 ]
 
 _MODULES = {
@@ -63,6 +66,7 @@ _MODULES = {
     "load": "workdir",
     "load_weights": "weights",
     "predict_probabilities": "inference",
+    "restride": "output_stride",
 }
 
 

@@ -50,7 +50,12 @@ class ASPP(keras.layers.Layer):
         if not rates or min(rates) < 1:
             raise ValueError(f"rates must be >= 1, got {tuple(rates)}. LargeFOV is rates=(12,).")
         self.suffixes = [""] if len(rates) == 1 else [f"_{i}" for i in range(1, len(rates) + 1)]
+        self.num_classes = num_classes
+        self.rates = tuple(rates)
+        self.kernel_size = kernel_size
         self.hidden_units = hidden_units
+        self.dropout = dropout
+        self.implementation = implementation
         for branch, (suffix, rate) in enumerate(zip(self.suffixes, rates, strict=True)):
             hidden = {
                 "activation": "relu",
@@ -86,6 +91,11 @@ class ASPP(keras.layers.Layer):
             float32 [B, h, w, K].
         """
         return tf.add_n([self._branch(x, suffix, dropout_seeds) for suffix in self.suffixes])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("num_classes", "rates", "kernel_size", "hidden_units", "dropout", "implementation")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
     def _branch(self, x: tf.Tensor, suffix: str, seeds: tf.Tensor | None) -> tf.Tensor:
         if not self.hidden_units:

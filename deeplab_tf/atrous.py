@@ -8,12 +8,15 @@ gives the atrous answer exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 IMPLEMENTATIONS = ("deinterlace", "dilated")
+SMALL_PHASE_CELLS = 11  # a side: up to here adding the taps one by one is faster than deinterlacing
+USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
 
 
 def deinterlace(x: tf.Tensor, rate: int) -> tf.Tensor:
@@ -79,23 +82,7 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
     if rate == 1 or implementation == "dilated":
         return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
-    if _phases_are_small(x, kernel, rate):
-        return _sum_of_taps(x, kernel, rate)
-    height, width = _spatial_shape(x)
-    kernel_height, kernel_width = kernel.shape[0], kernel.shape[1]
-    if kernel_height % 2 and kernel_width % 2:
-        # Half of (k - 1) * r is a whole number of phase cells, so each phase can be padded by itself.
-        phases = tf.nn.conv2d(deinterlace(x, rate), kernel, strides=1, padding="SAME")
-        return interlace(phases, rate, height, width)
-    # The taps of an even kernel fall between the phases of its centre: pad the whole map first.
-    paddings, crops = [], []
-    for size, kernel_size in ((height, kernel_height), (width, kernel_width)):
-        total = (kernel_size - 1) * rate
-        to_multiple = -(size + total) % rate
-        paddings.append([total // 2, total - total // 2 + to_multiple])
-        crops.append([0, to_multiple])
-    phases = tf.nn.conv2d(tf.space_to_batch(x, [rate, rate], paddings), kernel, strides=1, padding="VALID")
-    return tf.batch_to_space(phases, [rate, rate], crops)
+    return _form(x, kernel, rate)(x, kernel, rate)
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -162,43 +149,91 @@ class AtrousConv2D(keras.layers.Conv2D):
         return config
 
 
-def _phases_are_small(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> bool:
-    """Says whether most taps see little but padding; False where the size is unknown at graph time."""
-    sizes = x.shape[1:3].as_list()
-    if None in sizes:
-        return False
-    return all(-(-size // rate) <= 2 * (k - 1) for size, k in zip(sizes, kernel.shape[:2], strict=True))
+def _form(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]:
+    """Chooses how to compute what deinterlacing defines; measured in docs/performance.md.
+
+    - Few outputs (a classifier): all taps are applied to the whole map in one product and the scores moved.
+    - Phases of few cells: most products would be with zeros past a phase's edge; the taps are added one by one.
+    - Otherwise the map is deinterlaced.
+    """
+    kernel_height, kernel_width, channels, filters = kernel.shape
+    if kernel_height * kernel_width * filters <= 2 * channels:
+        return _project_and_shift
+    sizes = [USUAL_CELLS if size is None else size for size in x.shape[1:3]]
+    if all(-(-size // rate) <= SMALL_PHASE_CELLS for size in sizes):
+        return _sum_of_taps
+    return _convolve_phases
+
+
+def _convolve_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Sec. 3.1: deinterlaces, convolves, interlaces."""
+    height, width = _spatial_shape(x)
+    kernel_height, kernel_width = kernel.shape[0], kernel.shape[1]
+    if kernel_height % 2 and kernel_width % 2:
+        # Half of (k - 1) * r is a whole number of phase cells, so each phase can be padded by itself.
+        phases = tf.nn.conv2d(deinterlace(x, rate), kernel, strides=1, padding="SAME")
+        return interlace(phases, rate, height, width)
+    # The taps of an even kernel fall between the phases of its centre: pad the whole map first.
+    paddings, crops = [], []
+    for size, kernel_size in ((height, kernel_height), (width, kernel_width)):
+        total = (kernel_size - 1) * rate
+        to_multiple = -(size + total) % rate
+        paddings.append([total // 2, total - total // 2 + to_multiple])
+        crops.append([0, to_multiple])
+    phases = tf.nn.conv2d(tf.space_to_batch(x, [rate, rate], paddings), kernel, strides=1, padding="VALID")
+    return tf.batch_to_space(phases, [rate, rate], crops)
 
 
 def _sum_of_taps(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
-    """Eq. 1 as it stands: adds one 1x1 convolution per tap, over the part of the map that the tap sees.
+    """Eq. 1 as it stands: adds one matrix product per tap, over the part of the map that the tap sees.
 
-    Where the phases are small, most products of the deinterlaced convolution are with zeros past the edge: at
-    rate 24 a 41x41 map has phases of 2x2 cells, and a corner tap sees 17x17 of its 41x41 positions. These are the
-    same sums without the zeros.
+    Deinterlaced, a 41x41 map at rate 24 has phases of 2x2 cells, and a corner tap sees 17x17 of its 41x41 positions.
+    These are the same sums without the zeros.
     """
-    height, width = x.shape[1], x.shape[2]
-    rows, columns = (_tap_offsets(k, rate) for k in kernel.shape[:2])
-    taps = [(i, j, dy, dx) for i, dy in enumerate(rows) for j, dx in enumerate(columns)]
-    taps = [tap for tap in taps if abs(tap[2]) < height and abs(tap[3]) < width]
-    channels, filters = kernel.shape[2], kernel.shape[3]
-    if not taps:  # an even kernel has no centre: on a tiny map it sees nothing
-        return tf.zeros([tf.shape(x)[0], height, width, filters], x.dtype)
-    # With few outputs it is cheaper to apply all taps to the whole map at once and to move the results.
-    project_first = 4 * filters <= channels
-    if project_first:
-        stacked = tf.concat([kernel[i : i + 1, j : j + 1] for i, j, _, _ in taps], axis=-1)  # [1, 1, C, taps*F]
-        responses = tf.split(tf.nn.conv2d(x, stacked, strides=1, padding="VALID"), len(taps), axis=-1)
-    parts = []
-    for number, (i, j, dy, dx) in enumerate(taps):
-        seen = (slice(None), slice(max(dy, 0), height + min(dy, 0)), slice(max(dx, 0), width + min(dx, 0)))
-        if project_first:
-            part = responses[number][seen]
-        else:
-            part = tf.nn.conv2d(x[seen], kernel[i : i + 1, j : j + 1], strides=1, padding="VALID")
-        paddings = [[0, 0], [max(-dy, 0), max(dy, 0)], [max(-dx, 0), max(dx, 0)], [0, 0]]
-        parts.append(tf.pad(part, paddings))  # [B, H, W, F]
-    return tf.add_n(parts)
+    rows, columns = _tap_offsets(kernel.shape[0], rate), _tap_offsets(kernel.shape[1], rate)
+    # Unstacked rather than indexed: the gradient stacks the taps once instead of padding each to the whole kernel.
+    taps = iter(tf.unstack(tf.reshape(kernel, [-1, *kernel.shape[2:]])))  # [C, F] each
+    total = None
+    for dy in rows:
+        # One line of taps at a time: all at once would hold as many maps as there are taps.
+        with tf.control_dependencies([] if total is None else [total]):
+            line = _seen(x, dy, 0)
+            parts = [_placed(tf.tensordot(_seen(line, 0, dx), next(taps), 1), x, 0, dx) for dx in columns]
+            part = _placed(tf.add_n(parts), x, dy, 0)  # [B, H, W, F]
+        total = part if total is None else total + part
+    return total
+
+
+def _project_and_shift(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Applies all taps to all cells, then adds each tap's answers where they belong."""
+    rows, columns = _tap_offsets(kernel.shape[0], rate), _tap_offsets(kernel.shape[1], rate)
+    channels, filters = kernel.shape[2:]
+    taps = tf.reshape(kernel, [-1, channels, filters])
+    taps = tf.reshape(tf.transpose(taps, [1, 0, 2]), [channels, -1])  # [C, kh*kw*F]
+    answers = iter(tf.split(tf.tensordot(x, taps, 1), len(rows) * len(columns), axis=-1))  # [B, H, W, F] each
+    return tf.add_n([_placed(_seen(next(answers), dy, dx), x, dy, dx) for dy in rows for dx in columns])
+
+
+def _seen(x: tf.Tensor, dy: int, dx: int) -> tf.Tensor:
+    """The part of a map that a tap sees: the cells (dy, dx) away from another cell of it.
+
+    Sliced by `tf.slice`, whose gradient pads; that of Python slices is many times slower.
+    """
+    height, width = _spatial_shape(x)
+    begin = [0, _clip(dy, height), _clip(dx, width), 0]
+    return tf.slice(x, begin, [-1, height - _clip(abs(dy), height), width - _clip(abs(dx), width), -1])
+
+
+def _placed(part: tf.Tensor, x: tf.Tensor, dy: int, dx: int) -> tf.Tensor:
+    """Puts what was computed from `_seen(x, dy, dx)` at the cells that it belongs to, zeros elsewhere."""
+    height, width = _spatial_shape(x)
+    rows, columns = ([_clip(-offset, size), _clip(offset, size)] for offset, size in ((dy, height), (dx, width)))
+    return tf.pad(part, [[0, 0], rows, columns, [0, 0]])
+
+
+def _clip(offset: int, size: int | tf.Tensor) -> int | tf.Tensor:
+    """Clips an offset to 0..size."""
+    return min(max(offset, 0), size) if isinstance(size, int) else tf.minimum(max(offset, 0), size)
 
 
 def _tap_offsets(kernel_size: int, rate: int) -> list[int]:

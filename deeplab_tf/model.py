@@ -130,7 +130,7 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
     if num_classes < 1:
         raise ValueError(f"num_classes must be >= 1, got {num_classes}.")
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
-    common = {"implementation": config.atrous, "dtype": policy}
+    common: dict[str, Any] = {"implementation": config.atrous, "dtype": policy}
     backbone: keras.layers.Layer
     if config.backbone == "vgg16":
         backbone = VGG16(config.output_stride, pool5a=config.pool5a, name="backbone", **common)

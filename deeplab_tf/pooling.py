@@ -6,21 +6,26 @@ average leaves the padding out of the divisor where Caffe counts it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 WINDOW = 3
 
 
-def max_pool(x: tf.Tensor, stride: int) -> tf.Tensor:
+def max_pool(x: tf.Tensor, stride: int, rate: int = 1) -> tf.Tensor:
     """Takes the maximum over 3x3 windows, as Caffe does with pad 1.
 
     Args:
         x: float [B, H, W, C].
         stride: 1 or 2.
+        rate: cells from one to the next of a window; more than 1 needs stride 1.
 
     Returns:
         Same dtype, [B, H, W, C] for stride 1, [B, H//2 + 1, W//2 + 1, C] for stride 2. The padding never wins.
     """
+    if rate > 1:
+        return _fold_windows(x, tf.maximum, x.dtype.min, rate)
     if stride == 1:
         return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
     # At even sizes the last window starts on the last cell but one and ends one past the padding.
@@ -30,13 +35,28 @@ def max_pool(x: tf.Tensor, stride: int) -> tf.Tensor:
     return tf.nn.max_pool2d(padded, WINDOW, stride, padding="VALID")
 
 
-def average_pool(x: tf.Tensor) -> tf.Tensor:
+def average_pool(x: tf.Tensor, rate: int = 1) -> tf.Tensor:
     """Averages over 3x3 windows with stride 1; zeros past the edge count in the divisor, as in Caffe.
 
     Args:
         x: float [B, H, W, C].
+        rate: cells from one to the next of a window.
 
     Returns:
         Same dtype, [B, H, W, C].
     """
+    if rate > 1:
+        return _fold_windows(x, tf.add, 0, rate) / WINDOW**2
     return tf.nn.avg_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]), WINDOW, 1, padding="VALID")
+
+
+def _fold_windows(x: tf.Tensor, fold: Callable[..., tf.Tensor], padding: float, rate: int) -> tf.Tensor:
+    """Folds each 3x3 window, its cells `rate` apart, first down and then across."""
+    offsets = (0, rate, 2 * rate)
+    for axis in (1, 2):
+        paddings = [[0, 0]] * 4
+        paddings[axis] = [rate, rate]
+        padded = tf.pad(x, paddings, constant_values=padding)
+        cells = [tf.slice(padded, [offset if i == axis else 0 for i in range(4)], tf.shape(x)) for offset in offsets]
+        x = fold(fold(cells[0], cells[1]), cells[2])
+    return x

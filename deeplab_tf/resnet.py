@@ -107,7 +107,7 @@ class ResNet(keras.layers.Layer):
 
     Args:
         depth: 101 or 50.
-        output_stride: 8 (the paper's: res4 at rate 2, res5 at rate 4), 16 or 32.
+        output_stride: 8 (the paper's: res4 at rate 2, res5 at rate 4), 4, 16 or 32.
         implementation: of the atrous convolutions, see `AtrousConv2D`.
         **kwargs: as for `keras.layers.Layer`.
 
@@ -123,9 +123,11 @@ class ResNet(keras.layers.Layer):
         super().__init__(**kwargs)
         if depth not in STAGE_BLOCKS:
             raise ValueError(f"ResNet has depth 50 or 101, got {depth}.")
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"ResNet has output stride 8, 16 or 32, got {output_stride}.")
+        if output_stride not in (4, 8, 16, 32):
+            raise ValueError(f"ResNet has output stride 4, 8, 16 or 32, got {output_stride}.")
+        self.depth = depth
         self.output_stride = output_stride
+        self.implementation = implementation
         self.stages = block_names(depth)
 
         def add(name: str, filters: int, kernel_size: int, stride: int = 1, rate: int = 1) -> None:
@@ -164,3 +166,8 @@ class ResNet(keras.layers.Layer):
                 x = tf.nn.relu(branch["2b"](x))
                 x = tf.nn.relu(branch["2c"](x) + shortcut)
         return x
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("depth", "output_stride", "implementation")
+        return super().get_config() | {name: getattr(self, name) for name in names}

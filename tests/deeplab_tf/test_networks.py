@@ -59,7 +59,7 @@ def test_no_classes_and_unknown_experiments_are_refused():
         build_model("vgg16_largefov", 21)
     with pytest.raises(ValueError, match="output stride 8, 16 or 32, got 4"):
         VGG16(output_stride=4)
-    with pytest.raises(ValueError, match="output stride 8, 16 or 32, got 64"):
+    with pytest.raises(ValueError, match="output stride 4, 8, 16 or 32, got 64"):
         ResNet(50, output_stride=64)
     with pytest.raises(ValueError, match="depth 50 or 101, got 18"):
         ResNet(18)

@@ -54,3 +54,15 @@ def test_a_graph_without_sizes_gives_the_same(size):
     for pool in (lambda x: max_pool(x, 1), lambda x: max_pool(x, 2), average_pool):
         graph = tf.function(pool, input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
         np.testing.assert_array_equal(graph(x), pool(x))
+
+
+@pytest.mark.parametrize("rate", [2, 4])
+@pytest.mark.parametrize("pool", [lambda x, rate: max_pool(x, 1, rate), average_pool], ids=["maximum", "average"])
+def test_a_dilated_pool_is_the_pool_of_each_shifted_subsampled_map(pool, rate):
+    x = negative(11, 14)
+    y = pool(tf.constant(x), rate).numpy()
+    assert y.shape == x.shape
+    for i in range(rate):
+        for j in range(rate):
+            expected = pool(tf.constant(x[:, i::rate, j::rate]), 1)
+            np.testing.assert_allclose(y[:, i::rate, j::rate], expected, rtol=1e-6)

@@ -19,6 +19,7 @@ HOMES = {
     "load": "workdir",
     "load_weights": "weights",
     "predict_probabilities": "inference",
+    "restride": "output_stride",
 }
 
 

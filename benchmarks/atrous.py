@@ -1,0 +1,197 @@
+"""How fast atrous convolution is, beside its alternatives (Sec. 3.1).
+
+    python -m benchmarks.atrous --quick --out=DIR
+
+Every convolution of the paper's networks that has a rate, at crops of 321 and 513 pixels, batch 1 and 4, float32 and
+bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, by TensorFlow's own dilated
+convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways take turns
+in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. --quick takes batch 1
+and crops of 321 only. The tables are printed; the plots are DIR/atrous_*.png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks import timing
+from deeplab_tf import command_line
+
+FLAGS = flags.FLAGS
+WAYS = ("deinterlace", "dilated", "with_space_to_batch", "rate 1")
+ALTERNATIVES = ("dilated", "with_space_to_batch")  # rate 1 computes something else
+PASSES = ("forward", "both")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A convolution: of which layer, on a map of `cells` x `cells`."""
+
+    layer: str
+    channels: int
+    filters: int
+    kernel_size: int
+    rate: int
+    cells: int
+    batch: int
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        """What it is, in a line."""
+        kernel = f"{self.kernel_size}x{self.kernel_size}"
+        size = f"{self.batch}x{self.cells}x{self.cells}"
+        return f"{self.layer} {self.channels}->{self.filters} {kernel} r={self.rate}, {size}, {self.dtype}"
+
+
+LAYERS = [
+    *(("conv5", 512, 512, 3, 2), ("res4", 256, 256, 3, 2), ("res5", 512, 512, 3, 4)),
+    *(("fc6", 512, 1024, 3, rate) for rate in (2, 4, 6, 8, 12, 18, 24)),
+    *(("fc1", 2048, 21, 3, rate) for rate in (6, 12, 18, 24)),
+    *(("fc6", 512, 4096, 4, 4), ("fc6", 512, 4096, 4, 8), ("fc6", 512, 4096, 7, 4)),
+]
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    for batch, cells in ((1, 41),) if quick else ((1, 41), (4, 41), (1, 65), (4, 65)):
+        for dtype in ("float32", "bfloat16"):
+            for layer in LAYERS:
+                yield Case(*layer, cells, batch, dtype)
+
+
+def measure(case: Case, seconds: float) -> dict[str, Any]:
+    import tensorflow as tf
+
+    from deeplab_tf.atrous import atrous_conv2d
+
+    rate = case.rate
+
+    def with_space_to_batch(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        def convolve(phases: tf.Tensor, _: Any, padding: str) -> tf.Tensor:
+            return tf.nn.conv2d(phases, kernel, 1, padding)
+
+        return tf.nn.with_space_to_batch(x, [rate, rate], "SAME", convolve, filter_shape=kernel.shape[:2])
+
+    convolutions = {
+        "deinterlace": lambda x, kernel: atrous_conv2d(x, kernel, rate),
+        "dilated": lambda x, kernel: atrous_conv2d(x, kernel, rate, "dilated"),
+        "with_space_to_batch": with_space_to_batch,
+        "rate 1": lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"),
+    }
+    random = np.random.default_rng(0)
+
+    def normal(*shape: int) -> tf.Tensor:
+        return tf.cast(tf.constant(random.standard_normal(shape, np.float32)), case.dtype)
+
+    x = normal(case.batch, case.cells, case.cells, case.channels)
+    kernel = normal(case.kernel_size, case.kernel_size, case.channels, case.filters)
+    towards = normal(case.batch, case.cells, case.cells, case.filters)
+
+    def forward(convolve: Any) -> Any:
+        return tf.function(convolve, autograph=False, reduce_retracing=True)
+
+    def both(convolve: Any) -> Any:
+        def run(x: tf.Tensor, kernel: tf.Tensor, towards: tf.Tensor) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = convolve(x, kernel)
+            return y, *tape.gradient(y, [x, kernel], towards)
+
+        return tf.function(run, autograph=False, reduce_retracing=True)
+
+    def bound(function: Any, *arguments: tf.Tensor) -> Any:
+        # Reads one number, so that the work is done when it returns.
+        return lambda: tf.nest.flatten(function(*arguments))[0][0, 0, 0, 0].numpy()
+
+    forwards = {name: bound(forward(convolve), x, kernel) for name, convolve in convolutions.items()}
+    boths = {name: bound(both(convolve), x, kernel, towards) for name, convolve in convolutions.items()}
+    return {
+        "case": dataclasses.asdict(case),
+        "machine": timing.machine(),
+        "forward": timing.interleaved(forwards, seconds=seconds / 3),
+        "both": timing.interleaved(boths, seconds=seconds * 2 / 3),
+    }
+
+
+def ratio(result: dict[str, Any], which: str, unit: str) -> float:
+    """Deinterlacing's time over that of the fastest alternative."""
+    times = result[which]
+    return times["deinterlace"][unit] / min(times[name][unit] for name in ALTERNATIVES)
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = [
+        "Wall-clock ms, median (quartiles); then deinterlace / fastest alternative, by wall clock and by CPU time.",
+        "",
+        "| layer | pass | deinterlace | dilated | with_space_to_batch | rate 1 | wall | CPU |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        for which in PASSES:
+            cells = [
+                f"{times['median']:.1f} ({times['low']:.1f}-{times['high']:.1f})"
+                for times in (result[which][way] for way in WAYS)
+            ]
+            label = "forward" if which == "forward" else "forward + backward"
+            ratios = [f"{ratio(result, which, unit):.2f}" for unit in ("median", "cpu")]
+            lines.append(f"| {name} | {label} | " + " | ".join([*cells, *ratios]) + " |")
+    return "\n".join(lines)
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """Ratio to the fastest alternative, by CPU time, one dot per case."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 4), sharey=True)
+    for axis, which, title in zip(axes, PASSES, ("forward", "forward + backward"), strict=True):
+        for dtype, marker in (("float32", "o"), ("bfloat16", "^")):
+            chosen = [r for r in results.values() if r["case"]["dtype"] == dtype]
+            rates = [r["case"]["rate"] for r in chosen]
+            axis.semilogy(rates, [ratio(r, which, "cpu") for r in chosen], marker, label=dtype, alpha=0.7)
+        axis.axhline(1, color="grey", linewidth=1)
+        axis.set(title=title, xlabel="rate", xticks=sorted({layer[4] for layer in LAYERS}))
+    axes[0].set_ylabel("CPU time, deinterlaced / fastest alternative")
+    axes[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    pyplot.close(figure)
+
+
+def run(quick: bool, out: Path, minutes: float, seconds_per_case: float) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "atrous.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    end = time.perf_counter() + 60 * minutes
+    for case in cases(quick):
+        if case.name in results:
+            continue
+        if time.perf_counter() > end:
+            print(f"stopped after {minutes:g} minutes; the same command goes on")
+            break
+        results[case.name] = measure(case, seconds_per_case)
+        path.write_text(json.dumps(results, indent=1))
+        print(table({case.name: results[case.name]}).splitlines()[-2:], flush=True)
+    print(table(results))
+    plot(results, out / "atrous_ratios.png")
+
+
+def main() -> None:
+    run(FLAGS.quick, Path(FLAGS.out), FLAGS.minutes, FLAGS.seconds)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_bool("quick", False, "Batch 1 and crops of 321 only.")
+    flags.DEFINE_string("out", "build/benchmarks", "Folder of the results.")
+    flags.DEFINE_float("minutes", 60, "Stop after so many; the same command goes on later.")
+    flags.DEFINE_float("seconds", 6, "For each case, at least three rounds.")
+    command_line.run(main)

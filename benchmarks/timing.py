@@ -1,0 +1,76 @@
+"""Times several ways of doing one thing beside each other."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def interleaved(
+    ways: Mapping[str, Callable[[], Any]], rounds: int = 7, seconds: float = 10, least: int = 3
+) -> dict[str, dict[str, float]]:
+    """Runs all ways once to warm up, then in turns.
+
+    Args:
+        ways: by name; each does its work before it returns.
+        rounds: turns of each.
+        seconds: stop earlier after these, but not before `least` rounds.
+        least: rounds.
+
+    Returns:
+        Per way "median", "low" and "high" (quartiles) of the wall-clock milliseconds, and "cpu", the median of the
+        milliseconds of all processors together: on a machine with other work the more reliable number.
+    """
+    for run in ways.values():
+        run()
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    end = time.perf_counter() + seconds
+    for done in range(rounds):
+        if done >= least and time.perf_counter() > end:
+            break
+        for name, run in ways.items():
+            started, started_cpu = time.perf_counter(), time.process_time()
+            run()
+            wall[name].append(1e3 * (time.perf_counter() - started))
+            cpu[name].append(1e3 * (time.process_time() - started_cpu))
+    summary = {}
+    for name, times in wall.items():
+        low, median, high = np.percentile(times, [25, 50, 75])
+        summary[name] = {"median": median, "low": low, "high": high, "cpu": float(np.median(cpu[name]))}
+    return summary
+
+
+def peak_mebibytes(run: Callable[[], Any]) -> float:
+    """Runs something twice and returns by how much it raised the process's memory at most; Linux only."""
+    run()
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    before = _status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # starts the high-water mark again
+    run()
+    return (_status("VmHWM") - before) / 1024
+
+
+def machine() -> str:
+    """Processor, cores and versions, in one line."""
+    import tensorflow as tf
+
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    cpu = names[0].split(":")[1].strip() if names else platform.processor()
+    return f"{os.cpu_count()} cores of {cpu}, TensorFlow {tf.__version__}, load {os.getloadavg()[0]:.1f}"
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {field}")
