@@ -50,7 +50,9 @@ def main(arguments: list[str]) -> None:
         image = np.clip(labels, 0, 2)[..., np.newaxis] * 100 + rng.normal(0, 20, (33, 33, 3))
         return np.clip(image, 0, 255).astype(np.uint8), labels
 
-    def make_batches(start_step: int, pipeline_index: int, num_pipelines: int, replicas: int) -> tf.data.Dataset:
+    def make_batches(
+        start_step: int, pipeline_index: int, num_pipelines: int, replicas: int, mean_rgb: tuple[float, ...]
+    ) -> tf.data.Dataset:
         rows = settings.batch_size // (num_pipelines * replicas)
 
         def batches():
