@@ -26,7 +26,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "init",
     "imagenet",
-    "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded), hed (a VGG-16 "
+    "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded; for EfficientNet "
+    "the installed package's), hed (a VGG-16 "
     "trunk trained on ImageNet and BSDS, installed with the requirements; wants another solver, see the README), none "
     "(random), a weights file, or the workdir of another run.",
 )

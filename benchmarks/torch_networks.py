@@ -17,12 +17,15 @@ import time
 import torch
 from torch import nn
 from torch.nn import functional
+from torch_efficientnet import EfficientNetLite0ASPP
 
 NUM_CLASSES = 21
 
 
 class VGG16LargeFOV(nn.Module):
     """The released LargeFOV network: 3x3 pools, conv5 at rate 2, pool5a, fc6 3x3 at rate 12."""
+
+    output_stride = 8
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,6 +75,8 @@ class Bottleneck(nn.Module):
 class ResNet101ASPP(nn.Module):
     """ResNet-101 at output stride 8 with four atrous branches straight to the scores."""
 
+    output_stride = 8
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
@@ -108,7 +113,11 @@ class ResNet101ASPP(nn.Module):
         return sum(branch(x) for branch in self.branches)
 
 
-NETWORKS = {"vgg16_large_fov": VGG16LargeFOV, "resnet101_aspp": ResNet101ASPP}
+NETWORKS = {
+    "vgg16_large_fov": VGG16LargeFOV,
+    "resnet101_aspp": ResNet101ASPP,
+    "efficientnet_lite0_aspp": lambda: EfficientNetLite0ASPP(NUM_CLASSES),
+}
 
 
 def main() -> None:
@@ -121,9 +130,14 @@ def main() -> None:
     kernels = [p for p in trained if p.dim() == 4]
     biases = [p for p in trained if p.dim() == 1]
     groups = [{"params": kernels, "weight_decay": 5e-4}, {"params": biases, "lr": 2e-6}]
-    solver = torch.optim.SGD([group for group in groups if group["params"]], lr=1e-6, momentum=0.9)
+    groups = [group for group in groups if group["params"]]
+    if isinstance(network, EfficientNetLite0ASPP):
+        solver: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=1e-6)
+    else:
+        solver = torch.optim.SGD(groups, lr=1e-6, momentum=0.9)
     images = (torch.rand(batch, 3, crop, crop) * 255 - 115).to(memory_format=torch.channels_last)
-    labels = torch.randint(0, NUM_CLASSES, (batch, crop, crop))[:, ::8, ::8].contiguous()
+    stride = network.output_stride
+    labels = torch.randint(0, NUM_CLASSES, (batch, crop, crop))[:, ::stride, ::stride].contiguous()
 
     def step() -> float:
         solver.zero_grad(set_to_none=True)

@@ -4,15 +4,16 @@ The tensor contract, the same in every file:
 
     images         float32 [B, H, W, 3], RGB, 0..255; the network subtracts the mean itself
     labels         int32   [B, H, W], class indices; 255 is ignored
-    score map      float32 [B, h, w, K], logits at 1/8 of the input: h = (H - 1)/8 + 1
+    score map      float32 [B, h, w, K], logits at 1/8 of the input: h = (H - 1)/8 + 1 (output stride 8)
     probabilities  float32 [H, W, K], softmax at the size of the image, 0..1
     CRF image      uint8   [H, W, 3], RGB as stored
 
 Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*W, r rate.
 
     paper                              file
-    Sec. 3.1  atrous convolution       atrous.py
-    Sec. 3.1  VGG-16 and ResNet        vgg.py, resnet.py, pooling.py, normalization.py
+    Sec. 3.1  atrous convolution       atrous.py, atrous_depthwise.py
+    Sec. 3.1  VGG-16 and ResNet        vgg.py, resnet.py, conv_batch_norm.py, pooling.py, normalization.py
+              EfficientNet-Lite0       efficientnet.py
     Sec. 3.1  a finer output stride    output_stride.py
     Sec. 3.2  ASPP, LargeFOV           aspp.py
     Sec. 3.2  several scales, maximum  model.py, resize.py
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deeplab_tf.atrous import AtrousConv2D
+    from deeplab_tf.atrous_depthwise import AtrousDepthwiseConv2D
     from deeplab_tf.config import EXPERIMENTS
     from deeplab_tf.crf import CrfParams, dense_crf
     from deeplab_tf.errors import UserError
@@ -45,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "EXPERIMENTS",
     "AtrousConv2D",
+    "AtrousDepthwiseConv2D",
     "CrfParams",
     "UserError",
     "__version__",
@@ -58,6 +61,7 @@ __all__ = [
 
 _MODULES = {
     "AtrousConv2D": "atrous",
+    "AtrousDepthwiseConv2D": "atrous_depthwise",
     "CrfParams": "crf",
     "EXPERIMENTS": "config",
     "UserError": "errors",

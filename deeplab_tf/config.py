@@ -13,7 +13,7 @@ from deeplab_tf.crf import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 
-BACKBONES = ("vgg16", "resnet50", "resnet101")
+BACKBONES = ("vgg16", "resnet50", "resnet101", "efficientnet_lite0")
 PRECISIONS = ("float32", "bfloat16", "float16")
 POLICIES = ("poly", "step")
 OPTIMIZERS = ("sgd", "adam")
@@ -35,10 +35,10 @@ class ModelConfig:
     """A network.
 
     Attributes:
-        backbone: vgg16, resnet50 or resnet101.
+        backbone: vgg16, resnet50, resnet101 or efficientnet_lite0.
         rates: one atrous branch of the head per rate, in score-map cells.
         kernel_size: of those branches.
-        hidden_units: of fc6 and fc7; 0 for branches straight to the scores (ResNet).
+        hidden_units: of fc6 and fc7; 0 for branches straight to the scores (ResNet, EfficientNet).
         pool5a: the average pool of the released VGG LargeFOV network.
         scales: of the input, fused by maximum.
         output_stride: input pixels per score-map cell: 8, 16 or 32.
@@ -309,6 +309,21 @@ def _experiments() -> dict[str, Config]:
                 name = f"{backbone}{head}{msc}"
                 model = ModelConfig(backbone, rates, kernel_size, hidden_units=0, scales=scales)
                 experiments[name] = Config(name, model, resnet_train, OptimizerConfig(base_lr=2.5e-4), CrfParams())
+
+    # A small backbone, not in the paper.
+    experiments["efficientnet_lite0_aspp"] = Config(
+        "efficientnet_lite0_aspp",
+        ModelConfig("efficientnet_lite0", (3, 6, 9, 12), hidden_units=0, output_stride=16),
+        TrainConfig(
+            iterations=1400,
+            batch_size=8,
+            crop_size=257,
+            augment_scales=(0.5, 0.75, 1.0, 1.25),
+            frozen_layers=("stem", "block0", "block1", "block2"),
+        ),
+        OptimizerConfig(name="adam", base_lr=2e-4, warmup=100, classifier_lr_mult=2.0),
+        CrfParams(),
+    )
     return experiments
 
 

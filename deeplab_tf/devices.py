@@ -28,7 +28,7 @@ _LOST = (
 )
 
 MakeBatches = Callable[..., tf.data.Dataset]
-"""(start_step, pipeline_index, num_pipelines, replicas) -> batches, see datasets.pipeline.train_batches."""
+"""(start_step, pipeline_index, num_pipelines, replicas, mean_rgb) -> batches, see datasets.pipeline.train_batches."""
 
 
 def build_strategy(name: str) -> tf.distribute.Strategy:
@@ -101,7 +101,11 @@ def describe(strategy: tf.distribute.Strategy) -> str:
 
 
 def distribute(
-    make_batches: MakeBatches, strategy: tf.distribute.Strategy, batch_size: int, start: int
+    make_batches: MakeBatches,
+    strategy: tf.distribute.Strategy,
+    batch_size: int,
+    start: int,
+    mean_rgb: tuple[float, float, float],
 ) -> Iterator[dict[str, Any]]:
     """Gives every replica its rows of each micro-batch. Each process makes its own, so nothing is sharded twice.
 
@@ -110,6 +114,7 @@ def distribute(
         strategy: the model's.
         batch_size: rows of a micro-batch on all replicas.
         start: the first step to give.
+        mean_rgb: what the model wants images padded with.
 
     Raises:
         UserError: the rows do not divide by the replicas.
@@ -121,6 +126,7 @@ def distribute(
             pipeline_index=context.input_pipeline_id,
             num_pipelines=context.num_input_pipelines,
             replicas=context.num_replicas_in_sync // context.num_input_pipelines,
+            mean_rgb=mean_rgb,
         )
 
     replicas = strategy.num_replicas_in_sync

@@ -53,7 +53,7 @@ def rehearse(
     initialise(model, init, config.train.seed)
     settings = config.train
     with tempfile.TemporaryDirectory(prefix=".dry_run.", dir=parent) as folder:
-        batches = devices.distribute(make_batches, strategy, settings.batch_size, 0)
+        batches = devices.distribute(make_batches, strategy, settings.batch_size, 0, model.mean_rgb)
         step, _ = build_train_step(
             model, optimizer, strategy, config.info.ignore_label, settings.class_weights, settings.xla
         )

@@ -21,7 +21,6 @@ import tensorflow as tf
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab
-from deeplab_tf.normalization import MEAN_RGB
 from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel
 
 PLAIN = InferenceConfig()
@@ -46,7 +45,8 @@ def build_inference(model: DeepLab, options: InferenceConfig = PLAIN) -> tf.type
     def answer(images: tf.Tensor) -> tf.Tensor:
         shape = tf.shape(images)
         height, width = shape[1], shape[2]
-        padded = _pad_with_mean(images, *(_padded_side(side, model.size_multiple, options) for side in (height, width)))
+        padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
+        padded = _pad(images, padded_height, padded_width, model.mean_rgb)
         return tf.nn.softmax(scores_of(padded)[:, :height, :width])  # [B, H, W, K]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
@@ -170,10 +170,10 @@ def _padded_side(side: tf.Tensor, multiple: int, options: InferenceConfig) -> tf
     return next_clean_size(least, multiple) if options.align_corners else least
 
 
-def _pad_with_mean(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Extends float32 [B, H, W, 3] at the bottom and right; the network's normalisation makes it zeros."""
+def _pad(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor, mean_rgb: tuple[float, ...]) -> tf.Tensor:
+    """Extends float32 [B, H, W, 3] at the bottom and right with what the network's normalisation makes zeros."""
     shape = tf.shape(images)
-    mean = tf.constant(MEAN_RGB, tf.float32)
+    mean = tf.constant(mean_rgb, tf.float32)
     right = tf.broadcast_to(mean, [shape[0], shape[1], width - shape[2], 3])
     bottom = tf.broadcast_to(mean, [shape[0], height - shape[1], width, 3])
     return tf.concat([tf.concat([images, right], axis=2), bottom], axis=1)

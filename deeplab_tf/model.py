@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deeplab_tf.aspp import ASPP
 from deeplab_tf.config import ModelConfig, experiment_config
+from deeplab_tf.efficientnet import EfficientNetLite0
 from deeplab_tf.resize import as_fraction, resize_bilinear, resize_half_pixel, scaled_size, size_multiple
 from deeplab_tf.resnet import ResNet
 from deeplab_tf.vgg import VGG16
@@ -23,7 +24,7 @@ class DeepLab(keras.Model):
     maximum over the scales. The weights are shared between the scales.
 
     Args:
-        backbone: a layer with `normalize` and `output_stride`.
+        backbone: a layer with `normalize`, `mean_rgb` (the colour that becomes zeros) and `output_stride`.
         head: a layer from features and dropout seeds to float32 scores.
         scales: of the input; (1.0,) for a single scale, (1.0, 0.75, 0.5) for the paper's multi-scale network.
         **kwargs: as for `keras.Model`.
@@ -39,6 +40,11 @@ class DeepLab(keras.Model):
     def output_stride(self) -> int:
         """Input pixels per score-map cell at scale 1."""
         return self.backbone.output_stride
+
+    @property
+    def mean_rgb(self) -> tuple[float, float, float]:
+        """What images are padded with, levels 0..255: the normalisation makes it zeros."""
+        return self.backbone.mean_rgb
 
     @property
     def size_multiple(self) -> int:
@@ -134,6 +140,8 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
     backbone: keras.layers.Layer
     if config.backbone == "vgg16":
         backbone = VGG16(config.output_stride, pool5a=config.pool5a, name="backbone", **common)
+    elif config.backbone == "efficientnet_lite0":
+        backbone = EfficientNetLite0(config.output_stride, name="backbone", **common)
     else:
         depth = int(config.backbone.removeprefix("resnet"))
         backbone = ResNet(depth, config.output_stride, name="backbone", **common)

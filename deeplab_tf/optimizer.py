@@ -40,7 +40,7 @@ def layer_multipliers(
         lr = classifier
     elif group in fresh_layers:
         lr = fresh
-    elif group.startswith(("conv", "res", "fc6", "fc7")):
+    elif group.startswith(("conv", "res", "stem", "block", "top", "fc6", "fc7")):
         lr = 1.0
     else:
         raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")

@@ -12,8 +12,8 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf import pooling
-from deeplab_tf.atrous import atrous_conv2d
-from deeplab_tf.normalization import bgr_minus_mean
+from deeplab_tf.conv_batch_norm import ConvBatchNorm
+from deeplab_tf.normalization import MEAN_RGB, bgr_minus_mean
 
 BATCH_NORM_EPSILON = 1e-5
 STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -35,69 +35,6 @@ def block_names(depth: int) -> list[list[str]]:
     return names
 
 
-class ConvBatchNorm(keras.layers.Layer):
-    """A convolution without bias and its frozen batch normalisation, computed as one convolution.
-
-    gamma / sqrt(variance + eps) scales the kernel and the rest is a bias: the same function as convolving and
-    normalising, one pass over the feature map less. Only the kernel is trainable. Padding is k//2 on each
-    side, as in Caffe (TensorFlow's SAME shifts a strided convolution at even sizes).
-
-    Args:
-        filters: output channels.
-        kernel_size: k, odd.
-        stride: 1 or 2; rate > 1 needs stride 1.
-        rate: of the atrous convolution.
-        implementation: see `AtrousConv2D`.
-        **kwargs: as for `keras.layers.Layer`.
-    """
-
-    def __init__(
-        self,
-        filters: int,
-        kernel_size: int,
-        stride: int = 1,
-        rate: int = 1,
-        implementation: str = "deinterlace",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.filters = filters
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.rate = rate
-        self.implementation = implementation
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Creates kernel, gamma, beta, moving_mean and moving_variance, all float32."""
-        kernel_shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
-        # autocast=False: the product with gamma is taken in float32, whatever the compute dtype.
-        self.kernel = self.add_weight(
-            name="kernel", shape=kernel_shape, initializer="he_normal", trainable=True, autocast=False
-        )
-        for name, initial in (
-            ("gamma", "ones"),
-            ("beta", "zeros"),
-            ("moving_mean", "zeros"),
-            ("moving_variance", "ones"),
-        ):
-            variable = self.add_weight(
-                name=name, shape=(self.filters,), initializer=initial, trainable=False, autocast=False
-            )
-            setattr(self, name, variable)
-
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the normalised convolution, before any activation: [B, H/stride, W/stride, filters]."""
-        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(self.moving_variance + BATCH_NORM_EPSILON)
-        kernel = tf.cast(tf.convert_to_tensor(self.kernel) * scale, x.dtype)
-        bias = tf.cast(self.beta - self.moving_mean * scale, x.dtype)
-        if self.rate > 1:
-            y = atrous_conv2d(x, kernel, self.rate, self.implementation)
-        else:
-            pad = self.kernel_size // 2
-            y = tf.nn.conv2d(x, kernel, self.stride, padding=[[0, 0], [pad, pad], [pad, pad], [0, 0]])
-        return tf.nn.bias_add(y, bias)
-
-
 class ResNet(keras.layers.Layer):
     """The residual network up to res5, without its classifier.
 
@@ -116,6 +53,7 @@ class ResNet(keras.layers.Layer):
     """
 
     normalize = staticmethod(bgr_minus_mean)
+    mean_rgb = MEAN_RGB
 
     def __init__(
         self, depth: int = 101, output_stride: int = 8, implementation: str = "deinterlace", **kwargs: Any
@@ -132,7 +70,14 @@ class ResNet(keras.layers.Layer):
 
         def add(name: str, filters: int, kernel_size: int, stride: int = 1, rate: int = 1) -> None:
             layer = ConvBatchNorm(
-                filters, kernel_size, stride, rate, implementation, dtype=self.dtype_policy, name=name
+                filters,
+                kernel_size,
+                stride,
+                rate,
+                epsilon=BATCH_NORM_EPSILON,
+                implementation=implementation,
+                dtype=self.dtype_policy,
+                name=name,
             )
             setattr(self, name, layer)
 

@@ -74,7 +74,7 @@ def train(
             else:
                 initialise(model, init, config.train.seed)
         devices.copy_from_chief(strategy, checkpoints.variables)
-        batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step)
+        batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step, model.mean_rgb)
         if chief:
             workdirs.write_config(workdir, config, {**run, "start_step": checkpoints.step})
         _Loop(config, workdir, strategy, model, optimizer, checkpoints, validation).run(batches)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from deeplab_tf import pooling
 from deeplab_tf.atrous import AtrousConv2D
-from deeplab_tf.normalization import bgr_minus_mean
+from deeplab_tf.normalization import MEAN_RGB, bgr_minus_mean
 
 
 class VGG16(keras.layers.Layer):
@@ -34,6 +34,7 @@ class VGG16(keras.layers.Layer):
     """
 
     normalize = staticmethod(bgr_minus_mean)
+    mean_rgb = MEAN_RGB
     BLOCKS: ClassVar[dict[int, tuple[int, int]]] = {1: (2, 64), 2: (2, 128), 3: (3, 256), 4: (3, 512), 5: (3, 512)}
 
     def __init__(

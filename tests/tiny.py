@@ -8,13 +8,14 @@ import tensorflow as tf
 from deeplab_tf.aspp import ASPP
 from deeplab_tf.atrous import AtrousConv2D
 from deeplab_tf.model import DeepLab
-from deeplab_tf.normalization import bgr_minus_mean
+from deeplab_tf.normalization import MEAN_RGB, bgr_minus_mean
 
 
 class TinyBackbone(keras.layers.Layer):
     """Averages 9x9 pixels at every 8th position (the padding counts as mean), then one atrous convolution."""
 
     normalize = staticmethod(bgr_minus_mean)
+    mean_rgb = MEAN_RGB
     output_stride = 8
 
     def __init__(self, **kwargs):

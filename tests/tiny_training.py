@@ -57,7 +57,9 @@ def main(arguments: list[str]) -> None:
         ignored = tf.random.stateless_uniform([33, 33], seed) < 0.1
         return {"image": image, "labels": tf.where(ignored, 255, labels), "seeds": seed}
 
-    def make_batches(start_step: int, pipeline_index: int, num_pipelines: int, replicas: int) -> tf.data.Dataset:
+    def make_batches(
+        start_step: int, pipeline_index: int, num_pipelines: int, replicas: int, mean_rgb: tuple[float, ...]
+    ) -> tf.data.Dataset:
         rows = settings.batch_size // (num_pipelines * replicas)
 
         signature = {"image": tf.float32, "labels": tf.int32, "seeds": tf.int32}

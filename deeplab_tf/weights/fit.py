@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from deeplab_tf.config import EXPERIMENTS
@@ -50,7 +50,9 @@ def _kernels(shapes: Mapping[str, tuple[int, ...]], layer: str) -> list[tuple[in
     return [shape for name, shape in shapes.items() if pattern.fullmatch(name) and len(shape) == 4]
 
 
-def _backbone(names: Iterable[str]) -> str:
+def _backbone(names: Collection[str]) -> str:
+    if "block15_project/kernel" in names:
+        return "efficientnet_lite0"
     blocks = {match[1] for name in names if (match := re.match(r"res4([a-z]\d*)_", name))}
     if not blocks:
         return "vgg16"

@@ -12,7 +12,7 @@ import numpy as np
 from deeplab_tf.errors import UserError
 from deeplab_tf.resnet import BATCH_NORM_EPSILON, block_names
 from deeplab_tf.vgg import VGG16
-from deeplab_tf.weights import keras_cache
+from deeplab_tf.weights import efficientnet, keras_cache
 from deeplab_tf.weights.keras_h5 import KerasFile
 from deeplab_tf.weights.report import LoadReport, Tensor, assign, variables_by_name
 
@@ -55,6 +55,12 @@ def load_imagenet(model: keras.Model, path: str | None = None, seed: int = 0) ->
     """
     shapes = {name: tuple(variable.shape) for name, variable in variables_by_name(model).items()}
     backbone = _backbone_of(shapes)
+    if backbone == "efficientnet_lite0":
+        if path is not None:
+            raise UserError(
+                f"{path} is a file of Keras applications, which has none of EfficientNet-Lite0; give its .pth."
+            )
+        return efficientnet.load_installed(model)
     if path is None:
         path = keras_cache.find_or_download(backbone, with_top=bool(_fc6_suffixes(shapes)))
     with KerasFile(path) as file:
@@ -62,10 +68,17 @@ def load_imagenet(model: keras.Model, path: str | None = None, seed: int = 0) ->
 
 
 def _backbone_of(variables: Iterable[str]) -> str:
-    for layer, backbone in (("conv5_3", "vgg16"), ("res4b22_branch2c", "resnet101"), ("res5c_branch2c", "resnet50")):
+    for layer, backbone in (
+        ("conv5_3", "vgg16"),
+        ("res4b22_branch2c", "resnet101"),
+        ("res5c_branch2c", "resnet50"),
+        ("block15_project", "efficientnet_lite0"),
+    ):
         if f"{layer}/kernel" in variables:
             return backbone
-    raise UserError("ImageNet weights are there for VGG-16, ResNet-50 and ResNet-101; this network has none of them.")
+    raise UserError(
+        "ImageNet weights are there for VGG-16, ResNet-50, ResNet-101 and EfficientNet-Lite0; this network is another."
+    )
 
 
 def _tensors(file: KerasFile, backbone: str, shapes: Shapes, seed: int) -> Iterator[Tensor]:

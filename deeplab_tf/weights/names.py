@@ -9,6 +9,7 @@ import numpy as np
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.resnet import block_names
+from deeplab_tf.weights import efficientnet
 from deeplab_tf.weights.mapped import BFLOAT16
 from deeplab_tf.weights.report import Tensor
 
@@ -38,6 +39,9 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
     for name, array in tensors:
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise ValueError(f"it has a tensor called {name!r:.60}")
+        if efficientnet.is_name(name):
+            yield efficientnet.translate(name, array)
+            continue
         if reason := _pytorch_reason_to_skip(name):
             yield Tensor(name, "", None, reason)
             continue

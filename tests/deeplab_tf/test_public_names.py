@@ -11,6 +11,7 @@ import deeplab_tf
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOMES = {
     "AtrousConv2D": "atrous",
+    "AtrousDepthwiseConv2D": "atrous_depthwise",
     "CrfParams": "crf",
     "EXPERIMENTS": "config",
     "UserError": "errors",

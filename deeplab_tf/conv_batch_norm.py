@@ -1,0 +1,159 @@
+"""Convolutions with their frozen batch normalisation, each computed as one convolution.
+
+gamma / sqrt(variance + eps) scales the kernel and the rest is a bias: the same function as convolving and
+normalising, one pass over the feature map less. Only the kernels are trainable.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from deeplab_tf.atrous import atrous_conv2d
+from deeplab_tf.atrous_depthwise import atrous_depthwise_conv2d
+
+PADDINGS = ("caffe", "same")
+
+
+class _FrozenBatchNorm(keras.layers.Layer):
+    """A convolution without bias and the numbers of its batch normalisation.
+
+    Args:
+        epsilon: added to the variance.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(self, epsilon: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+
+    def _add_weights(self, kernel_shape: tuple[int | None, ...], channels: int | None, initializer: Any) -> None:
+        """Creates kernel, gamma, beta, moving_mean and moving_variance, all float32."""
+        # autocast=False: the product with gamma is taken in float32, whatever the compute dtype.
+        self.kernel = self.add_weight(
+            name="kernel", shape=kernel_shape, initializer=initializer, trainable=True, autocast=False
+        )
+        for name, initial in (
+            ("gamma", "ones"),
+            ("beta", "zeros"),
+            ("moving_mean", "zeros"),
+            ("moving_variance", "ones"),
+        ):
+            variable = self.add_weight(
+                name=name, shape=(channels,), initializer=initial, trainable=False, autocast=False
+            )
+            setattr(self, name, variable)
+
+    def _folded(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the kernel, the scale of each output channel, and the bias in `dtype`; the first two in float32."""
+        scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        bias = tf.cast(self.beta - self.moving_mean * scale, dtype)
+        return tf.convert_to_tensor(self.kernel), scale, bias
+
+
+class ConvBatchNorm(_FrozenBatchNorm):
+    """A convolution and its frozen batch normalisation.
+
+    Input [B, H, W, C], output [B, ceil(H/stride), ceil(W/stride), filters] (H odd, or stride 1), before any
+    activation.
+
+    Args:
+        filters: output channels.
+        kernel_size: k, odd.
+        stride: 1 or 2; rate > 1 needs stride 1.
+        rate: of the atrous convolution.
+        epsilon: of the batch normalisation.
+        padding: "caffe", k//2 on each side, or "same", TensorFlow's, which shifts a strided convolution at even
+            sizes. At odd sizes the two are one.
+        implementation: see `AtrousConv2D`.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int,
+        stride: int = 1,
+        rate: int = 1,
+        *,
+        epsilon: float,
+        padding: str = "caffe",
+        implementation: str = "deinterlace",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(epsilon, **kwargs)
+        if padding not in PADDINGS:
+            raise ValueError(f"padding must be one of {PADDINGS}, got {padding!r}.")
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.rate = rate
+        self.padding = padding
+        self.implementation = implementation
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the weights; the kernel is [k, k, C, filters]."""
+        kernel_shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        self._add_weights(kernel_shape, self.filters, "he_normal")
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the normalised convolution; see the class."""
+        kernel, scale, bias = self._folded(x.dtype)
+        kernel = tf.cast(kernel * scale, x.dtype)
+        if self.rate > 1:
+            y = atrous_conv2d(x, kernel, self.rate, self.implementation)
+        else:
+            pad = [self.kernel_size // 2] * 2
+            padding = "SAME" if self.padding == "same" else [[0, 0], pad, pad, [0, 0]]
+            y = tf.nn.conv2d(x, kernel, self.stride, padding=padding)
+        return tf.nn.bias_add(y, bias)
+
+
+class DepthwiseConvBatchNorm(_FrozenBatchNorm):
+    """A depthwise convolution and its frozen batch normalisation; padding as TensorFlow's SAME.
+
+    Input [B, H, W, C], output [B, ceil(H/stride), ceil(W/stride), C], before any activation.
+
+    Args:
+        kernel_size: k, odd.
+        stride: 1 or 2; rate > 1 needs stride 1.
+        rate: of the atrous convolution.
+        epsilon: of the batch normalisation.
+        implementation: see `AtrousDepthwiseConv2D`.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int = 1,
+        rate: int = 1,
+        *,
+        epsilon: float,
+        implementation: str = "deinterlace",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(epsilon, **kwargs)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.rate = rate
+        self.implementation = implementation
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Creates the weights; the kernel is [k, k, C, 1]."""
+        channels = input_shape[-1]
+        # An output sees k*k inputs, which is the fan out of such a kernel.
+        initializer = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
+        self._add_weights((self.kernel_size, self.kernel_size, channels, 1), channels, initializer)
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the normalised convolution; see the class."""
+        kernel, scale, bias = self._folded(x.dtype)
+        kernel = tf.cast(kernel * scale[:, tf.newaxis], x.dtype)
+        if self.rate > 1:
+            y = atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation)
+        else:
+            y = tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME")
+        return tf.nn.bias_add(y, bias)

@@ -1,0 +1,65 @@
+"""Makes a small copy of a trained network, fit for a repository: what predict.py, eval.py and export.py read.
+
+  python -m scripts.publish_model --workdir=runs/voc_animals --out=models/voc_animals
+
+Kernels become float16, which changes them by at most one part in 2,048; batch normalisation and biases stay float32.
+config.json keeps the settings, the classes, the command and the versions, without the folders of this machine.
+"""
+
+from absl import flags
+
+from deeplab_tf.command_line import run
+from deeplab_tf.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("workdir", "", "The --workdir of train.py, after the training.")
+flags.DEFINE_string("out", "", "Folder for the copy.")
+
+KEPT = ("split", "init", "date", "git_revision", "versions")
+"""What config.json says about the run; its command is in the folder's README."""
+
+
+def halve(source: str, target: str) -> None:
+    """Copies a `.weights.h5` file, kernels as float16.
+
+    Raises:
+        UserError: a kernel too large for float16.
+    """
+    import h5py
+    import numpy as np
+
+    from deeplab_tf.weights.hdf5 import open_hdf5, read_array, stored_arrays
+
+    with open_hdf5(source) as before, h5py.File(target, "w") as after:
+        for name, dataset in stored_arrays(before):
+            array = read_array(dataset)
+            if array.ndim == 4:
+                if np.abs(array).max() > np.finfo(np.float16).max:
+                    raise UserError(f"{source}: {name} holds values that float16 cannot hold.")
+                array = array.astype(np.float16)
+            after.create_dataset(name, data=array)
+
+
+def main() -> None:
+    """Wires the flags to the files."""
+    import json
+    import os
+
+    from deeplab_tf import files, workdir
+
+    if not FLAGS.workdir or not FLAGS.out:
+        raise UserError("--workdir and --out are needed: what train.py left, and a folder for the copy.")
+    workdir.load(FLAGS.workdir)  # refuses what is not a trained network
+    with open(os.path.join(FLAGS.workdir, workdir.CONFIG_FILE), encoding="utf-8") as file:
+        config = json.load(file)
+    config["run"] = {name: config["run"][name] for name in KEPT if name in config["run"]}
+    files.make_folder(FLAGS.out, "--out")
+    files.write_json(os.path.join(FLAGS.out, workdir.CONFIG_FILE), config)
+    source, target = (os.path.join(folder, workdir.WEIGHTS_FILE) for folder in (FLAGS.workdir, FLAGS.out))
+    files.write_atomically(target, lambda path: halve(source, path))
+    workdir.load(FLAGS.out)
+    print(f"{target}: {os.path.getsize(target) / 1e6:.1f} MB, of {os.path.getsize(source) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run(main)
