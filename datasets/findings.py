@@ -124,7 +124,8 @@ def median_frequency_weights(split: SplitStatistics) -> tuple[float, ...]:
     frequency = split.class_pixels / np.maximum((present * labelled).sum(axis=0), 1)  # [K]
     seen = frequency > 0
     weights = np.ones(len(frequency))
-    weights[seen] = np.median(frequency[seen]) / frequency[seen]
+    if seen.any():
+        weights[seen] = np.median(frequency[seen]) / frequency[seen]
     return tuple(float(f"{weight:.3g}") for weight in weights)
 
 

@@ -39,8 +39,10 @@ def save_histogram(path: Path, info: DatasetInfo, splits: Sequence[SplitStatisti
         strength = 1 if number == 0 else 0.4  # the second one is paler
         for axis, shares in zip(axes, (split.class_shares, split.class_images / split.count), strict=True):
             axis.barh(places, 100 * shares, height, color=colours, alpha=strength, edgecolor="black", linewidth=0.5)
-    smallest = min(split.class_shares[split.class_shares > 0].min() for split in splits)
-    axes[0].set(title="share of the labelled pixels, %", xscale="log", xlim=(50 * smallest, 100), yticks=classes)
+    axes[0].set(title="share of the labelled pixels, %", yticks=classes)
+    seen = [share for split in splits for share in split.class_shares if share > 0]
+    if seen:
+        axes[0].set(xscale="log", xlim=(50 * min(seen), 100))
     axes[0].xaxis.set_major_formatter("{x:g}")
     axes[0].set_yticklabels(info.class_names)
     axes[0].invert_yaxis()

@@ -84,6 +84,18 @@ def test_a_split_without_labels_is_described(tmp_path: Path, capsys: pytest.Capt
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"check.json"}
 
 
+def test_a_split_in_which_all_is_ignored_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree = raw_trees.make_folder(tmp_path / "raw", 3)
+    listed = raw_trees.write_list(tmp_path / "ids.txt", ["img0", "img1"])  # no car there
+    root = Path(tree.source.root)
+    raw_trees.write_list(root / "splits" / "train.txt", ["img0", "img1"])
+    convert("folder", tree.source, str(tmp_path / "data"), keep_classes=["car"], id_file=str(listed), num_workers=1)
+    check(str(tmp_path / "data"), str(tmp_path / "out"))
+    said = capsys.readouterr().out
+    assert "100% of all pixels are ignored" in said
+    assert "no pixel of train is labelled car" in said
+
+
 def test_every_class_is_shown(data_dir: Path) -> None:
     split = measure(read_manifest(data_dir), "train")
     seen = split.class_images > 0
