@@ -250,7 +250,7 @@ def _balance(info: DatasetInfo, split: SplitStatistics) -> list[Finding]:
     few_images = images < min(_FEW_IMAGES, split.count / 4)
     rare = np.flatnonzero(seen & (few_images | (shares < _SMALL_SHARE)))
     if rare.size:
-        listed = [f"{info.class_names[k]} ({images[k]} images, {shares[k]:.2%} of the labelled pixels)" for k in rare]
+        listed = [f"{info.class_names[k]} ({images[k]} images, {_percent(shares[k])} of the pixels)" for k in rare]
         found.append(
             Finding(
                 f"rare in {split.name}: {some(listed)}. The network will hardly learn them. Add images, or try"
@@ -315,6 +315,10 @@ def _sizes(split: SplitStatistics, crop_size: int) -> list[Finding]:
 def _clean_size_below(side: int) -> int:
     """Returns the largest crop of the form 32k + 1, which fits every network, of at most `side` pixels."""
     return max((side - 1) // 32, 1) * 32 + 1
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if share >= 5e-5 else "less than 0.01%"
 
 
 def _names(info: DatasetInfo, classes: np.ndarray) -> str:

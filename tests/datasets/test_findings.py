@@ -69,7 +69,10 @@ def test_a_missing_first_class_may_be_indices_that_start_at_one() -> None:
 
 def test_a_rare_class_is_named_with_its_numbers() -> None:
     masks = [mask(dog=1)] * 57 + [mask()] * 3
-    assert "rare in train: dog (3 images, 1.17% of the labelled pixels)" in only(texts(masks))
+    assert "rare in train: dog (3 images, 1.17% of the pixels)" in only(texts(masks))
+    speck = np.zeros((300, 300), np.uint8)
+    speck[:100], speck[150:152, 150] = 1, 2
+    assert "dog (60 images, less than 0.01% of the pixels)" in " ".join(texts([speck] * 60))
 
 
 def test_a_class_that_drowns_the_others_is_named() -> None:
