@@ -20,6 +20,9 @@ from datasets.manifest import Manifest
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
 
+# Records that wait for a thread: enough that none is idle, and few beside a data set's.
+_BLOCK = 1024
+
 
 class LabelCounts(NamedTuple):
     """The labels of one image.
@@ -109,7 +112,7 @@ def measure(manifest: Manifest, split: str, num_threads: int | None = None) -> S
     described = manifest.split(split)
     num_classes = manifest.info.num_classes
     paths = [manifest.data_dir / file.name for file in described.files]
-    places = zip(*(array.tolist() for array in described.record_places()), strict=True)
+    places = list(zip(*(array.tolist() for array in described.record_places()), strict=True))
 
     def measure_record(place: tuple[int, int, int]) -> tuple[int, int, LabelCounts, int] | str:
         shard, offset, length = place
@@ -124,7 +127,8 @@ def measure(manifest: Manifest, split: str, num_threads: int | None = None) -> S
 
     pool = concurrent.futures.ThreadPoolExecutor(num_threads or len(os.sched_getaffinity(0)))
     try:
-        measured = pool.map(measure_record, places)
+        blocks = (places[start : start + _BLOCK] for start in range(0, len(places), _BLOCK))
+        measured = (result for block in blocks for result in pool.map(measure_record, block))
         progress = tqdm(measured, f"reading {split}", described.count, unit="image", disable=None)
         results = list(zip(described.ids, progress, strict=True))
     finally:
