@@ -62,7 +62,7 @@ class _Loader:
     def __call__(self, image_id: str) -> Example:
         example = DATASETS[self.dataset].example(self.source, self.split, image_id)
         if self.new_labels and example.labels is not None:
-            example = example._replace(labels=np.array(self.new_labels, np.uint8)[example.labels])
+            example = example.with_labels(np.array(self.new_labels, np.uint8)[example.labels])
         return raw_files.downsample(example, self.downsample) if self.downsample > 1 else example
 
     def recipe(self) -> str:

@@ -18,34 +18,35 @@ Colour = tuple[int, int, int]
 
 def labels_of_indices(
     path: str | os.PathLike[str],
-    image: Image.Image,
+    values: np.ndarray,
+    found: Sequence[Colour] | None,
     stretch: int,
     num_classes: int,
     ignore_label: int,
     palette: Sequence[Colour],
 ) -> np.ndarray:
-    """Turns a palette or grey image into labels.
+    """Turns the pixels of a palette or grey image into labels.
 
     Args:
         path: where it was read, for messages.
-        image: decoded, of one channel.
+        values: integers [H, W], indices or levels.
+        found: its palette; None for a grey image.
         stretch: what Pillow has multiplied the stored values by.
         num_classes: K; values 0..K-1 are classes.
         ignore_label: the value that means 255; 255 itself always does.
         palette: see `raw_files.read_mask`.
 
     Returns:
-        uint8 [H, W], values 0..K-1 and 255.
+        uint8 [H, W], values 0..K-1 and 255; `values` itself where these are the labels.
 
     Raises:
         UserError: there are other values, or an index that is used has another colour than in `palette`.
     """
-    values = np.asarray(image)
     if values.dtype != np.uint8:
         values = values.astype(np.int64)
     used = _distinct(values).astype(np.int64)
-    if image.mode == "P":
-        _check_palette(path, image, used, palette)
+    if found is not None:
+        _check_palette(path, found, used, palette)
     meant = used // stretch
     labels = np.where((meant == ignore_label) | (meant == IGNORE_LABEL), IGNORE_LABEL, meant)
     wrong = (labels != IGNORE_LABEL) & ((labels < 0) | (labels >= num_classes))
@@ -116,10 +117,9 @@ def _replaced(values: np.ndarray, used: np.ndarray, labels: np.ndarray) -> np.nd
 
 
 def _check_palette(
-    path: str | os.PathLike[str], image: Image.Image, used: np.ndarray, palette: Sequence[Colour]
+    path: str | os.PathLike[str], found: Sequence[Colour], used: np.ndarray, palette: Sequence[Colour]
 ) -> None:
-    """Raises UserError where an index that the image uses has another colour than in `palette`."""
-    found = palette_of(image)
+    """Raises UserError where an index that is used has another colour than in `palette`."""
     for index in used.tolist():
         if index < min(len(found), len(palette)) and found[index] not in (palette[index], (index, index, index)):
             raise UserError(

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from datasets import jpeg, masks
+from datasets import jpeg, masks, png
 from datasets.masks import Colour
 from datasets.messages import some
 from datasets.source import Example
@@ -68,8 +68,8 @@ def read_example(
     """
     if mask_path is None:
         return Example(image_id, read_image(image_path), None, (Path(image_path),))
-    labels = read_mask(mask_path, num_classes, ignore_label, palette=palette, colours=colours)
-    return build_example(image_id, image_path, labels, mask_path)
+    labels, labels_png = _stored_mask(mask_path, num_classes, ignore_label, palette, colours)
+    return build_example(image_id, image_path, labels, mask_path)._replace(labels_png=labels_png)
 
 
 def build_example(
@@ -149,24 +149,7 @@ def read_mask(
     Raises:
         UserError: the file is missing, empty or damaged, holds colours without a meaning, or has other values.
     """
-    data, image = _open(path, "mask")
-    _decode(image, path, "mask")
-    if image.format in ("JPEG", "MPO", "WEBP") and image.mode != "P":
-        raise UserError(
-            f"{path}: expected a mask stored without loss (PNG), got {image.format}, which changes class indices."
-            " Export the mask again as a palette or 8-bit grey PNG."
-        )
-    if colours is not None and image.mode in ("P", "RGB", "RGBA"):
-        return masks.labels_of_colours(path, image, colours)
-    if image.mode not in ("P", "L", "1", *_INTEGER_MODES):
-        raise UserError(
-            f"{path}: expected a mask of class indices (palette or grey PNG), got colours (Pillow mode {image.mode})."
-            " Replace each colour by the index of its class and save the mask as an 8-bit grey PNG (folder: or give"
-            " every class its colour in classes.txt)."
-        )
-    # Pillow stretches grey of 2 and 4 bits to 0..255: index 3 of 4 bits would arrive as 51.
-    stretch = 255 // (2 ** min(_png_bit_depth(data), 8) - 1) if image.format == "PNG" and image.mode == "L" else 1
-    return masks.labels_of_indices(path, image, stretch, num_classes, ignore_label, palette)
+    return _stored_mask(path, num_classes, ignore_label, palette, colours)[0]
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -206,7 +189,7 @@ def downsample(example: Example, factor: int) -> Example:
         return example._replace(image=smaller)
     rows = np.minimum(np.arange(0, height, factor) + factor // 2, height - 1)
     columns = np.minimum(np.arange(0, width, factor) + factor // 2, width - 1)
-    return example._replace(image=smaller, labels=example.labels[np.ix_(rows, columns)])
+    return example.with_labels(example.labels[np.ix_(rows, columns)])._replace(image=smaller)
 
 
 def read_list(path: str | os.PathLike[str], hint: str) -> list[str]:
@@ -309,6 +292,41 @@ def _is_whole_jpeg(data: bytes) -> bool:
     except _DECODE_ERRORS:
         return False
     return True
+
+
+def _stored_mask(
+    path: str | os.PathLike[str],
+    num_classes: int,
+    ignore_label: int,
+    palette: Sequence[Colour],
+    colours: Mapping[Colour, int] | None,
+) -> tuple[np.ndarray, bytes]:
+    """Returns what `read_mask` does, and the labels as they are to be stored, where the file has them so, else b""."""
+    data, image = _open(path, "mask")
+    plain = png.read_plain(data) if colours is None else None
+    if plain is None:
+        _decode(image, path, "mask")
+    if image.format in ("JPEG", "MPO", "WEBP") and image.mode != "P":
+        raise UserError(
+            f"{path}: expected a mask stored without loss (PNG), got {image.format}, which changes class indices."
+            " Export the mask again as a palette or 8-bit grey PNG."
+        )
+    if colours is not None and image.mode in ("P", "RGB", "RGBA"):
+        return masks.labels_of_colours(path, image, colours), b""
+    if image.mode not in ("P", "L", "1", *_INTEGER_MODES):
+        raise UserError(
+            f"{path}: expected a mask of class indices (palette or grey PNG), got colours (Pillow mode {image.mode})."
+            " Replace each colour by the index of its class and save the mask as an 8-bit grey PNG (folder: or give"
+            " every class its colour in classes.txt)."
+        )
+    # Pillow stretches grey of 2 and 4 bits to 0..255: index 3 of 4 bits would arrive as 51.
+    stretch = 255 // (2 ** min(_png_bit_depth(data), 8) - 1) if image.format == "PNG" and image.mode == "L" else 1
+    if plain is not None:
+        values, found = plain.pixels, plain.palette
+    else:
+        values, found = np.asarray(image), masks.palette_of(image) if image.mode == "P" else None
+    labels = masks.labels_of_indices(path, values, found, stretch, num_classes, ignore_label, palette)
+    return labels, plain.grey if plain is not None and labels is values else b""
 
 
 def encode_png(image: Image.Image) -> bytes:

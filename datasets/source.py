@@ -60,9 +60,15 @@ class Example(NamedTuple):
         image: an encoded 8-bit RGB or grey JPEG or PNG.
         labels: uint8 [H, W], class indices and 255 (ignore), of the image's size; None in a test split.
         files: the raw files that it was read from.
+        labels_png: the labels as they are to be stored, where a raw file has them so; b"" for them to be encoded.
     """
 
     image_id: str
     image: bytes
     labels: np.ndarray | None
     files: tuple[Path, ...] = ()
+    labels_png: bytes = b""
+
+    def with_labels(self, labels: np.ndarray) -> Example:
+        """Returns the example with other labels, uint8 of the image's size."""
+        return self._replace(labels=labels, labels_png=b"")

@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -340,6 +341,26 @@ def test_filling_before_markers_and_bytes_behind_the_end_are_no_damage() -> None
         assert raw_files._is_whole_jpeg(whole.replace(marker, b"\xff\xff" + marker, 1))
     assert raw_files._is_whole_jpeg(whole + b"\0" * 10)
     assert not raw_files._is_whole_jpeg(whole[:-1])
+
+
+def test_labels_are_stored_as_their_file_compressed_them_only_where_they_are_the_same(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "a.png")
+    values = np.repeat(np.arange(4, dtype=np.uint8), 64).reshape(16, 16)
+    mask = Image.frombytes("P", (16, 16), values.tobytes())
+    mask.putpalette([0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, *[0] * 3 * 252])
+    mask.save(tmp_path / "m.png")
+
+    def stored(**options: Any) -> np.ndarray | None:
+        example = raw_files.read_example("a", tmp_path / "a.png", tmp_path / "m.png", 4, **options)
+        return np.asarray(decoded(example.labels_png)) if example.labels_png else None
+
+    np.testing.assert_array_equal(stored(), values)
+    assert stored(ignore_label=3) is None
+    colours = {(0, 0, 0): 0, (1, 2, 3): 1, (4, 5, 6): 2, (7, 8, 9): 3}
+    assert stored(colours=colours) is None
+    example = raw_files.read_example("a", tmp_path / "a.png", tmp_path / "m.png", 4)
+    assert raw_files.downsample(example, 2).labels_png == b""
+    assert example.with_labels(values % 2).labels_png == b""
 
 
 def test_a_link_to_nowhere_is_named_as_such(tmp_path: Path) -> None:
