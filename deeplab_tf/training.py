@@ -156,10 +156,10 @@ def initialise(model: DeepLab, init: str, seed: int, class_names: Sequence[str])
         print(weights.load_hed(model))
     elif os.path.isdir(init):
         known = workdirs.read_config(init).info.class_names
-        classifier = {v: v.numpy() for v in model.trainable_variables if is_classifier(v.path.split("/")[-2])}
+        classifier = [(v, v.numpy()) for v in model.trainable_variables if is_classifier(v.path.split("/")[-2])]
         print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
         if tuple(known) != tuple(class_names) and len(known) == len(class_names):
-            for variable, fresh in classifier.items():
+            for variable, fresh in classifier:
                 variable.assign(fresh)
             print(f"the classifier starts at random: {init} was trained for other classes, {', '.join(known)}.")
     else:
