@@ -71,8 +71,8 @@ def rehearse(
         validation_seconds, validations = 0.0, 0
         if validation_split:
             one = ValidationSplit(validation_split.name, 2, lambda: _take(validation_split.examples(), 2))
-            Validation(folder, one, config.info).run(model, 1)  # prepares
-            seconds, _ = _timed(lambda: Validation(folder, one, config.info).run(model, 2))
+            Validation(folder, one, config.info, config.inference).run(model, 1)  # prepares
+            seconds, _ = _timed(lambda: Validation(folder, one, config.info, config.inference).run(model, 2))
             validation_seconds = seconds / 2 * validation_split.count
             validations = -(-settings.iterations // settings.eval_every)
     saves = -(-settings.iterations // settings.save_every)

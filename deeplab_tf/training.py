@@ -67,7 +67,7 @@ def train(
         if chief:
             print(summary(config, model, strategy, workdir), flush=True)
             if validation_split:
-                validation = Validation(workdir, validation_split, config.info)
+                validation = Validation(workdir, validation_split, config.info, config.inference)
             restored = checkpoints.restore()
             if restored:
                 print(f"resuming at step {checkpoints.step} from {restored}")
