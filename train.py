@@ -97,7 +97,12 @@ def main() -> None:
         if FLAGS.dry_run:
             dry_run.rehearse(config, FLAGS.workdir, make_batches, **how)
         else:
-            run_info = {"data_dir": FLAGS.data_dir, "split": split, "strategy": FLAGS.strategy}
+            run_info = {
+                "data_dir": FLAGS.data_dir,
+                "split": split,
+                "eval_split": FLAGS.eval_split,
+                "strategy": FLAGS.strategy,
+            }
             training.train(config, FLAGS.workdir, make_batches, **how, run=run_info)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from deeplab_tf import files
 from deeplab_tf.errors import UserError
 
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
@@ -66,18 +67,27 @@ def ending_with_the_others(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """
     try:
         yield
-    except _LOST as error:
-        if num_workers(strategy) == 1:
+    except Exception as error:
+        lost = _loss_behind(error)
+        if lost is None or num_workers(strategy) == 1:
             raise
         print(
-            f"error: another process of this training has ended or cannot be reached ({type(error).__name__}). Start "
-            "all of them again by the same commands: they go on from the last checkpoint.",
+            "error: another process of this training has ended or cannot be reached "
+            f"({type(lost).__name__}: {files.reason(lost)}). Start all of them again by the same commands: they go on "
+            "from the last checkpoint.",
             file=sys.stderr,
             flush=True,
         )
         sys.stdout.flush()
         # Not sys.exit: an orderly end would wait for the one that is lost.
         os._exit(EXIT_TRY_AGAIN)
+
+
+def _loss_behind(error: BaseException | None) -> BaseException | None:
+    """The error of TensorFlow's that led to another; Keras raises errors of its own in place of some."""
+    while error is not None and not isinstance(error, _LOST):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:

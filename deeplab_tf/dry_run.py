@@ -50,7 +50,7 @@ def rehearse(
         raise UserError(f"cannot make the folder --workdir={workdir}: {parent} cannot be written.")
     model, optimizer = build(config, strategy)
     print(training_report.summary(config, model, strategy, workdir), flush=True)
-    initialise(model, init, config.train.seed)
+    initialise(model, init, config.train.seed, config.info.class_names)
     settings = config.train
     with tempfile.TemporaryDirectory(prefix=".dry_run.", dir=parent) as folder:
         batches = devices.distribute(make_batches, strategy, settings.batch_size, 0, model.mean_rgb)
@@ -71,8 +71,8 @@ def rehearse(
         validation_seconds, validations = 0.0, 0
         if validation_split:
             one = ValidationSplit(validation_split.name, 2, lambda: _take(validation_split.examples(), 2))
-            Validation(folder, one, config.info).run(model, 1)  # prepares
-            seconds, _ = _timed(lambda: Validation(folder, one, config.info).run(model, 2))
+            Validation(folder, one, config.info, config.inference).run(model, 1)  # prepares
+            seconds, _ = _timed(lambda: Validation(folder, one, config.info, config.inference).run(model, 2))
             validation_seconds = seconds / 2 * validation_split.count
             validations = -(-settings.iterations // settings.eval_every)
     saves = -(-settings.iterations // settings.save_every)

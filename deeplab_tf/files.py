@@ -50,7 +50,7 @@ def require_space(path: str, num_bytes: int) -> None:
         )
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """The first line of an error, without where in TensorFlow and in which temporary file it arose."""
     return re.sub(r"^\{\{.*?\}\} ?|/\S*; | ?\[Op:\w+\].*", "", str(error).splitlines()[0]).rstrip(".")
 

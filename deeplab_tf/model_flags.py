@@ -26,6 +26,7 @@ def define(workdir: bool = True) -> None:
     """Defines the flags; `workdir` for commands that have no other flag for it."""
     if workdir:
         flags.DEFINE_string("workdir", "", "The --workdir of train.py.")
+    flags.DEFINE_bool("best", False, "With a workdir: the weights of its best validation instead of the last.")
     flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file for --experiment (docs/model_zoo.md).")
     flags.DEFINE_string("experiment", "", "With --weights: the experiment that the file belongs to.")
     flags.DEFINE_string(
@@ -114,7 +115,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo]) -> tuple[DeepLab, 
         config = dataclasses.replace(configs.experiment_config(values.experiment), dataset=info_of(values.dataset))
     config = configure(config)
     if workdir:
-        return workdirs.load(workdir, config)
+        return workdirs.load(workdir, config, best=values.best)
     model = build_network(config.model, config.info.num_classes, config.train.precision)
     report = weights.load_weights(model, values.weights)
     print(report)

@@ -18,6 +18,11 @@ class Multipliers:
     decay: float
 
 
+def is_classifier(layer: str) -> bool:
+    """Says whether a layer gives the scores: fc8 of VGG-16, fc1 of ResNet, as in the released networks."""
+    return layer.split("_")[0] in ("fc8", "fc1")
+
+
 def layer_multipliers(
     layer: str, variable: str, classifier: float, fresh_layers: Sequence[str] = (), fresh: float = 1.0
 ) -> Multipliers:
@@ -36,7 +41,7 @@ def layer_multipliers(
         ValueError: a trainable variable that no rule covers.
     """
     group = layer.split("_")[0]
-    if group in ("fc8", "fc1"):
+    if is_classifier(layer):
         lr = classifier
     elif group in fresh_layers:
         lr = fresh

@@ -34,6 +34,7 @@ class Progress:
         self._times: deque[tuple[int, float]] = deque([(start, time.monotonic())], maxlen=50)
         self._line_at = time.monotonic()
         self._silent = silent
+        self._first = True
         self._bar = (
             tqdm.tqdm(total=iterations, initial=start, unit="step", dynamic_ncols=True)
             if sys.stderr.isatty() and not silent
@@ -43,6 +44,9 @@ class Progress:
     def update(self, step: int, loss: float, learning_rate: float) -> None:
         """Counts `step` as done."""
         now = time.monotonic()
+        if self._first:  # it also prepared, which says nothing about those to come
+            self._first = False
+            self._times.clear()
         self._times.append((step, now))
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.3f}, {self.images_per_second:.2f} images/s", refresh=False)
@@ -50,8 +54,12 @@ class Progress:
         elif now >= self._line_at or step == self._iterations:
             self._line_at = now + LINE_EVERY_SECONDS
             self.say(
-                f"step {step}/{self._iterations}  loss {loss:.4f}  lr {learning_rate:.3g}  "
-                f"{self.images_per_second:.2f} images/s  {self._time_left(step)} left"
+                f"step {step}/{self._iterations}  loss {loss:.4f}  lr {learning_rate:.3g}"
+                + (
+                    f"  {self.images_per_second:.2f} images/s  {self._time_left(step)} left"
+                    if len(self._times) > 1
+                    else ""
+                )
             )
 
     def say(self, line: str) -> None:
@@ -63,7 +71,7 @@ class Progress:
 
     @property
     def images_per_second(self) -> float:
-        """Over the last steps."""
+        """Over the last steps; 0 before there are two."""
         (first, begin), (last, end) = self._times[0], self._times[-1]
         return (last - first) * self._images_per_step / max(end - begin, 1e-9)
 

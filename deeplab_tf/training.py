@@ -20,7 +20,7 @@ from deeplab_tf.config import Config
 from deeplab_tf.devices import MakeBatches
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab, build_network
-from deeplab_tf.optimizer import build_optimizer, build_schedule
+from deeplab_tf.optimizer import build_optimizer, build_schedule, is_classifier
 from deeplab_tf.progress import Progress, Summaries
 from deeplab_tf.resize import next_clean_size
 from deeplab_tf.train_step import build_train_step
@@ -67,12 +67,12 @@ def train(
         if chief:
             print(summary(config, model, strategy, workdir), flush=True)
             if validation_split:
-                validation = Validation(workdir, validation_split, config.info)
+                validation = Validation(workdir, validation_split, config.info, config.inference)
             restored = checkpoints.restore()
             if restored:
                 print(f"resuming at step {checkpoints.step} from {restored}")
             else:
-                initialise(model, init, config.train.seed)
+                initialise(model, init, config.train.seed, config.info.class_names)
         devices.copy_from_chief(strategy, checkpoints.variables)
         batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step, model.mean_rgb)
         if chief:
@@ -135,13 +135,15 @@ def freeze(model: DeepLab, groups: Sequence[str]) -> None:
             variable.trainable = False
 
 
-def initialise(model: DeepLab, init: str, seed: int) -> None:
+def initialise(model: DeepLab, init: str, seed: int, class_names: Sequence[str]) -> None:
     """Gives the network the weights that a training starts from, and says what was loaded.
 
     Args:
         model: the network.
         init: "imagenet", "hed", "none", a weights file or the workdir of another training.
         seed: of what is drawn at random.
+        class_names: what the network is to tell apart. The classifier of a workdir with other classes is left out,
+            also where they are as many.
 
     Raises:
         UserError: a file that is not there or does not fit.
@@ -153,7 +155,13 @@ def initialise(model: DeepLab, init: str, seed: int) -> None:
     elif init == "hed":
         print(weights.load_hed(model))
     elif os.path.isdir(init):
+        known = workdirs.read_config(init).info.class_names
+        classifier = [(v, v.numpy()) for v in model.trainable_variables if is_classifier(v.path.split("/")[-2])]
         print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
+        if tuple(known) != tuple(class_names) and len(known) == len(class_names):
+            for variable, fresh in classifier:
+                variable.assign(fresh)
+            print(f"the classifier starts at random: {init} was trained for other classes, {', '.join(known)}.")
     else:
         print(weights.load_weights(model, init, seed))
 
@@ -283,6 +291,6 @@ class _Loop:
 
     def _stop(self, done: int, stopped: Sequence[signal.Signals]) -> NoReturn:
         self._progress.close()
-        number = stopped[0] if stopped else signal.SIGTERM  # another process got the signal
-        print(f"stopped by {number.name} after step {done}, saved; the same command resumes.", file=sys.stderr)
-        sys.exit(128 + number)
+        by = stopped[0].name if stopped else "another process"
+        print(f"stopped by {by} after step {done}, saved; the same command resumes.", file=sys.stderr)
+        sys.exit(128 + (stopped[0] if stopped else signal.SIGTERM))

@@ -12,13 +12,13 @@ import numpy as np
 
 from deeplab_tf import files
 from deeplab_tf import workdir as workdirs
+from deeplab_tf.config import InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
-from deeplab_tf.inference import predict_probabilities
+from deeplab_tf.inference import PLAIN, predict_probabilities
 from deeplab_tf.metrics import ConfusionMatrix
 from deeplab_tf.model import DeepLab
 
-BEST_WEIGHTS_FILE = "best.weights.h5"
 HISTORY_FILE = "validation.json"
 
 
@@ -47,14 +47,18 @@ class Validation:
         workdir: where these two go.
         split: what to validate on.
         info: the classes.
+        inference: how the network is asked.
 
     Raises:
         UserError: validation.json cannot be read, or is about another split.
     """
 
-    def __init__(self, workdir: str, split: ValidationSplit, info: DatasetInfo) -> None:
+    def __init__(
+        self, workdir: str, split: ValidationSplit, info: DatasetInfo, inference: InferenceConfig = PLAIN
+    ) -> None:
         self._split = split
         self._info = info
+        self._inference = inference
         self._workdir = workdir
         self._history_path = os.path.join(workdir, HISTORY_FILE)
         self._history = _read_history(self._history_path, split.name)
@@ -81,10 +85,10 @@ class Validation:
         for _, image, labels in self._split.examples():
             if interrupted:
                 return None
-            matrix.update(labels, np.argmax(predict_probabilities(model, image), axis=-1))
+            matrix.update(labels, np.argmax(predict_probabilities(model, image, self._inference), axis=-1))
         miou = matrix.summary(self._info.class_names)["miou"] or 0.0
         if miou > max(self._history.values(), default=-1.0):
-            workdirs.save_weights(model, self._workdir, BEST_WEIGHTS_FILE)
+            workdirs.save_weights(model, self._workdir, workdirs.BEST_WEIGHTS_FILE)
         self._history[step] = miou
         best = self._best_step()
         content = {

@@ -27,6 +27,7 @@ from deeplab_tf.model import DeepLab, build_network
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"
+BEST_WEIGHTS_FILE = "best.weights.h5"
 LOCK_FILE = ".lock"
 
 
@@ -168,12 +169,13 @@ def save_weights(model: keras.Model, workdir: str, name: str = WEIGHTS_FILE) -> 
     return path
 
 
-def load(workdir: str, config: Config | None = None) -> tuple[DeepLab, Config]:
+def load(workdir: str, config: Config | None = None, best: bool = False) -> tuple[DeepLab, Config]:
     """Loads what train.py left.
 
     Args:
         workdir: its --workdir, after the training has ended.
         config: the workdir's configuration, changed; read from there by default. The data set has to be known.
+        best: the weights of the best validation instead of the last; also before the training has ended.
 
     Returns:
         The model with the trained weights, and the configuration it was trained with (`config.dataset` names
@@ -183,7 +185,9 @@ def load(workdir: str, config: Config | None = None) -> tuple[DeepLab, Config]:
         UserError: no such workdir, or a training that has not ended.
     """
     config = config or read_config(workdir)
-    path = os.path.join(workdir, WEIGHTS_FILE)
+    path = os.path.join(workdir, BEST_WEIGHTS_FILE if best else WEIGHTS_FILE)
+    if best and not os.path.isfile(path):
+        raise UserError(f"{workdir} has no {BEST_WEIGHTS_FILE}: train.py writes it with --eval_split=NAME.")
     if not os.path.isfile(path):
         raise UserError(
             f"{workdir} has no {WEIGHTS_FILE}: the training has not ended. The same train.py command resumes it."

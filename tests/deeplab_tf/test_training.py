@@ -187,3 +187,55 @@ def test_two_updates_of_two_micro_batches_are_caffes_by_hand():
             weights[i] = weights[i] - velocities[i]
     for variable, expected in zip(variables, weights, strict=True):
         np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_xla_computes_the_same_step():
+    results = []
+    for xla in (False, True):
+        model = tiny_network()
+        step, _ = build_train_step(model, solver(), tf.distribute.get_strategy(), 255, xla=xla)
+        terms = [step(batch(2, 2, seed=number)).numpy() for number in range(2)]
+        results.append([*terms, *(variable.numpy() for variable in model.trainable_variables)])
+    for compiled, expected in zip(results[1], results[0], strict=True):
+        np.testing.assert_allclose(compiled, expected, rtol=1e-5, atol=1e-6)
+
+
+OVERFLOW = """
+import numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from deeplab_tf.optimizer import build_optimizer, build_schedule
+from deeplab_tf.train_step import build_train_step
+from tests.deeplab_tf.test_training import batch
+from tests.tiny import tiny_network
+
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+with strategy.scope():
+    model = tiny_network(hidden_units=4)
+    schedule = build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1)
+    optimizer = build_optimizer(
+        "sgd", schedule, momentum=0.9, weight_decay=5e-4, classifier_lr_mult=10.0, loss_scaling=True)
+    optimizer.build(model.trainable_variables)
+step, _ = build_train_step(model, optimizer, strategy, 255)
+before = [v.numpy() for v in model.trainable_variables]
+for bad in (0, 3, None):
+    data = {name: value.numpy() for name, value in batch(4, 2).items()}
+    if bad is not None:
+        data["image"][bad] = np.inf  # one replica's
+    step({name: strategy.experimental_distribute_values_from_function(
+        lambda context, name=name: tf.constant(data[name][2 * context.replica_id_in_sync_group :][:2]))
+        for name in data})
+    copies = [[strategy.experimental_local_results(v.value)[replica].numpy() for v in model.trainable_variables]
+              for replica in (0, 1)]
+    for one, other, old in zip(*copies, before):
+        np.testing.assert_array_equal(one, other)
+        assert np.array_equal(one, old) == (bad is not None)
+assert float(optimizer.dynamic_scale) == 2.0**15 / 4 and int(optimizer.iterations) == 1
+"""
+
+
+@pytest.mark.slow
+def test_an_overflow_on_one_replica_leaves_the_update_out_on_all():
+    done = subprocess.run([sys.executable, "-c", OVERFLOW], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
