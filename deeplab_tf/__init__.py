@@ -19,7 +19,7 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
     Sec. 3.2  several scales, maximum  model.py, resize.py
     Sec. 3.3  dense CRF                crf.py, mean_field.py, permutohedral.py
     Sec. 4    loss, solver, training   losses.py, optimizer.py, dropout.py, training.py, train_step.py
-    Sec. 4    evaluation               inference.py, metrics.py, evaluation.py
+    Sec. 4    evaluation               inference.py, metrics.py, trimap.py, evaluation.py
     Tables    the networks by name     config.py (EXPERIMENTS)
 
 The names below are loaded when they are first used, so `import deeplab_tf` does not import TensorFlow.

@@ -102,7 +102,8 @@ def evaluate(
             matrix.merge(one)
         if bands is not None:
             bands.update(labels, dict(zip(names, predictions, strict=True)))
-        scored = ScoredAnswer(answer, tuple(one.summary(info.class_names, **options)["miou"] for one in own))
+        # An image holds few of the classes, so those that it lacks never count as 0 here.
+        scored = ScoredAnswer(answer, tuple(one.summary(info.class_names, score_classes)["miou"] for one in own))
         best.add(scored, number)
         worst.add(scored, number)
         if number in shown:

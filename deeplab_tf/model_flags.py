@@ -76,7 +76,11 @@ def configure(config: Config) -> Config:
     values = flags.FLAGS
     config = configs.override(config, values["set"].value or [])
     if values.scales:
-        config = configs.override(config, [f"model.scales={','.join(values.scales)}"])
+        try:
+            scales = tuple(float(text) for text in values.scales)
+            config = dataclasses.replace(config, model=dataclasses.replace(config.model, scales=scales))
+        except ValueError as error:
+            raise UserError(f"--scales takes numbers such as 0.5,0.75,1.0: {error}") from error
     given: dict[str, Any] = {name: values[name].value for name in _INFERENCE if values[name].value is not None}
     try:
         return dataclasses.replace(config, inference=dataclasses.replace(config.inference, **given))

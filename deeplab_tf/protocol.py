@@ -73,9 +73,9 @@ def differences_from_the_paper(
         if config.model.backbone == "resnet101":
             found.append("The paper pretrained its best ResNet-101 on MS-COCO.")
     published = EXPERIMENTS.get(config.experiment)
-    if published is None or config.model.backbone in ("resnet50",):
+    if published is None or config.model.backbone not in ("vgg16", "resnet101"):
         found.append(f"The network, {config.experiment}, is not in the paper.")
-    sections = ("model",) if weights else ("model", "train", "optimizer")
+    sections = ["model"] + (["train", "optimizer"] if not weights else []) + (["crf"] if crf else [])
     for section in sections if published is not None else ():
         before, now = (dataclasses.asdict(getattr(c, section)) for c in (published, config))
         found += [
@@ -105,7 +105,7 @@ def differences_from_the_paper(
 
 
 # How often files are written and the like: no difference in the result.
-_NO_DIFFERENCE = ("save_every", "summary_every", "seed", "deterministic", "atrous")
+_NO_DIFFERENCE = frozenset("seed save_every keep_checkpoints eval_every summary_every deterministic xla atrous".split())
 
 
 def _shown(value: Any) -> str:

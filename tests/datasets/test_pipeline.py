@@ -178,6 +178,16 @@ def test_evaluation_gives_every_example_in_stored_order_at_its_own_size(data_dir
         assert (result[1].dtype, result[2].dtype) == (np.uint8, np.int32)
 
 
+def test_a_split_without_labels_is_read_where_none_are_needed(data_dir: Path) -> None:
+    with pytest.raises(UserError, match="--submission"):
+        pipeline.evaluation_examples(data_dir, "test")
+    images = list(pipeline.evaluation_examples(data_dir, "test", needs_labels=False).as_numpy_iterator())
+    assert [image_id for image_id, _, _ in images] == [b"id0", b"id1"]
+    assert all(image.ndim == 3 and labels.shape == (0, 0) for _, image, labels in images)
+    with_labels = list(pipeline.evaluation_examples(data_dir, "pair", needs_labels=False).as_numpy_iterator())
+    assert with_labels[0][2].shape == with_labels[0][1].shape[:2]
+
+
 def test_a_damaged_record_stops_training(tmp_path: Path) -> None:
     write_examples(coded_examples(1), INFO, "train", tmp_path)
     shard = tmp_path / "train-00000-of-00001.tfrecord"
