@@ -3,10 +3,10 @@
     python -m benchmarks.atrous --quick --out=DIR
 
 Every convolution of the paper's networks that has a rate, at crops of 321 and 513 pixels, batch 1 and 4, float32 and
-bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, by TensorFlow's own dilated
-convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways take turns
-in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. --quick takes batch 1
-and crops of 321 only. The tables are printed; the plots are DIR/atrous_*.png.
+bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, "auto", by TensorFlow's own
+dilated convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways
+take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. --quick takes
+batch 1 and crops of 321 only. The tables are printed; the plot is DIR/atrous_ratios.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import timing
 from deeplab_tf import command_line
 
 FLAGS = flags.FLAGS
-WAYS = ("deinterlace", "dilated", "with_space_to_batch", "rate 1")
+WAYS = ("deinterlace", "auto", "dilated", "with_space_to_batch", "rate 1")
 ALTERNATIVES = ("dilated", "with_space_to_batch")  # rate 1 computes something else
 PASSES = ("forward", "both")
 
@@ -81,6 +81,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
 
     convolutions = {
         "deinterlace": lambda x, kernel: atrous_conv2d(x, kernel, rate),
+        "auto": lambda x, kernel: atrous_conv2d(x, kernel, rate, "auto"),
         "dilated": lambda x, kernel: atrous_conv2d(x, kernel, rate, "dilated"),
         "with_space_to_batch": with_space_to_batch,
         "rate 1": lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"),
@@ -130,8 +131,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "Wall-clock ms, median (quartiles); then deinterlace / fastest alternative, by wall clock and by CPU time.",
         "",
-        "| layer | pass | deinterlace | dilated | with_space_to_batch | rate 1 | wall | CPU |",
-        "|---|---|---|---|---|---|---|---|",
+        "| layer | pass | deinterlace | auto | dilated | with_space_to_batch | rate 1 | wall | CPU |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         for which in PASSES:

@@ -46,7 +46,8 @@ def test_equals_a_convolution_with_holes_in_the_kernel(kernel_size, rate):
         x = normal(2, height, width, 3)
         assert_equals_reference(atrous_conv2d(x, kernel, rate), x, kernel, rate)
         assert_equals_reference(atrous_conv2d(x, kernel, rate, "dilated"), x, kernel, rate)
-    # A graph without sizes cannot look at the phases: it always deinterlaces.
+        assert_equals_reference(atrous_conv2d(x, kernel, rate, "auto"), x, kernel, rate)
+    # A graph without sizes takes the form that suits a usual map.
     assert_equals_reference(convolve_unknown_size(x, kernel, rate), x, kernel, rate)
 
 
@@ -108,6 +109,47 @@ def test_gradients_equal_those_of_the_dilated_convolution(kernel_size, rate, fil
     for ours, native in zip(gradients["deinterlace"], gradients["dilated"], strict=True):
         # Sums of up to 2*25*26 products in another order.
         np.testing.assert_allclose(ours, native, rtol=0, atol=1e-5 * np.abs(native).max())
+
+
+@pytest.mark.parametrize(("dtype", "filters"), [("float32", 1), ("bfloat16", 6)])
+def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_gradient(dtype, filters):
+    x, kernel = normal(1, 41, 41, 8, dtype=dtype), normal(3, 3, 8, filters, seed=1, dtype=dtype)
+    towards = normal(1, 41, 41, filters, seed=2, dtype=dtype)
+
+    def run(implementation):
+        @tf.function
+        def function(x, kernel):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = atrous_conv2d(x, kernel, 24, implementation)
+            return y, *tape.gradient(y, [x, kernel], towards)
+
+        operations = function.get_concrete_function(x, kernel).graph.get_operations()
+        dilated = [op.type for op in operations if "dilations" in op.node_def.attr and 24 in op.get_attr("dilations")]
+        return dilated, function(x, kernel)
+
+    dilated, results = run("auto")
+    assert dilated == ["Conv2D"]
+    none, expected = run("deinterlace")
+    assert not none
+    for one, other in zip(results, expected, strict=True):
+        one, other = (tf.cast(t, tf.float32).numpy() for t in (one, other))
+        np.testing.assert_allclose(one, other, rtol=0, atol=4 * EPSILON[dtype] * np.abs(other).max())
+
+
+def test_the_sum_of_taps_holds_few_maps_and_pads_no_gradient_to_the_whole_kernel():
+    x, kernel = normal(1, 41, 41, 4), normal(3, 3, 4, 8, seed=1)
+
+    @tf.function
+    def gradient(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            y = atrous_conv2d(x, kernel, 12)
+        return tape.gradient(y, kernel)
+
+    types = [op.type for op in gradient.get_concrete_function(x, kernel).graph.get_operations()]
+    assert "StridedSliceGrad" not in types
+    assert types.count("AddN") == 3  # a line of taps at a time
 
 
 @pytest.mark.parametrize("rate", [2, 12])
