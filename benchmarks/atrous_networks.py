@@ -122,7 +122,7 @@ def chain(seconds: float) -> Results:
 
     def kernel(size: int, channels: int, filters: int) -> tf.Tensor:
         scale = np.sqrt(2 / (size * size * channels))
-        return tf.constant(scale * random.standard_normal((size, size, channels, filters), np.float32))
+        return tf.constant(scale * random.standard_normal((size, size, channels, filters)), tf.float32)
 
     def conv5(x: tf.Tensor, kernels: list[tf.Tensor], convolve: Any, mask: Any) -> tf.Tensor:
         for k in kernels:

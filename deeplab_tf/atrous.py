@@ -15,7 +15,10 @@ import keras
 import tensorflow as tf
 
 IMPLEMENTATIONS = ("deinterlace", "dilated", "auto")
-SMALL_PHASE_CELLS = 11  # a side: up to here adding the taps one by one is faster than deinterlacing
+# Up to so many cells a side of a phase, adding the taps one by one is faster than deinterlacing. In bfloat16 matrix
+# units make products cheap: forward, multiplying zeros soon costs less than moving maps around.
+SMALL_PHASE_CELLS = 11
+SMALL_PHASE_CELLS_BFLOAT16 = 6
 USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
 
 Form = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel and rate to y
@@ -84,10 +87,12 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
     if rate == 1 or implementation == "dilated":
-        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
+        return _dilated(x, kernel, rate)
     form = _form(x, kernel, rate)
     if implementation == "auto" and _dilated_is_faster(x, rate, form):
-        return _dilated_forward(x, kernel, rate, form)
+        return _forward_by(_dilated, form, x, kernel, rate)
+    if form is _sum_of_taps and x.dtype == tf.bfloat16 and _phase_cells(x, rate) > SMALL_PHASE_CELLS_BFLOAT16:
+        return _forward_by(_convolve_phases, form, x, kernel, rate)
     return form(x, kernel, rate)
 
 
@@ -165,10 +170,16 @@ def _form(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> Form:
     kernel_height, kernel_width, channels, filters = kernel.shape
     if kernel_height * kernel_width * filters <= 2 * channels:
         return _project_and_shift
-    sizes = [USUAL_CELLS if size is None else size for size in x.shape[1:3]]
-    if all(-(-size // rate) <= SMALL_PHASE_CELLS for size in sizes):
-        return _sum_of_taps
-    return _convolve_phases
+    return _sum_of_taps if _phase_cells(x, rate) <= SMALL_PHASE_CELLS else _convolve_phases
+
+
+def _phase_cells(x: tf.Tensor, rate: int) -> int:
+    """The longer side of a phase."""
+    return max(-(-(USUAL_CELLS if size is None else size) // rate) for size in x.shape[1:3])
+
+
+def _dilated(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
 
 
 def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
@@ -179,26 +190,25 @@ def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
     if tf.config.list_physical_devices("GPU"):
         return False
     if x.dtype == tf.bfloat16:
-        # Matrix units make products so cheap that moving maps around costs more than multiplying zeros.
         return form is _sum_of_taps
     if x.dtype == tf.float32 and form is _project_and_shift:
         # Most taps see a small part of the map, but all of it is projected.
-        return all(size is not None and -(-size // rate) <= 3 for size in x.shape[1:3])
+        return _phase_cells(x, rate) <= 3
     return False
 
 
-def _dilated_forward(x: tf.Tensor, kernel: tf.Tensor, rate: int, form: Form) -> tf.Tensor:
-    """Convolves by TensorFlow's dilated convolution, with the gradients of another form: its own are slow."""
+def _forward_by(form: Form, gradient_form: Form, x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Computes by one form and differentiates another one of the same function."""
 
     @tf.custom_gradient
     def convolve(x: tf.Tensor, kernel: tf.Tensor) -> Any:
         def gradients(towards: tf.Tensor) -> list[tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch([x, kernel])
-                y = form(x, kernel, rate)
+                y = gradient_form(x, kernel, rate)  # a graph leaves out what its gradient does not need
             return tape.gradient(y, [x, kernel], towards)
 
-        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate), gradients
+        return form(x, kernel, rate), gradients
 
     return convolve(x, kernel)
 

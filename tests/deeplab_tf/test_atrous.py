@@ -152,19 +152,20 @@ def test_the_sum_of_taps_holds_few_maps_and_pads_no_gradient_to_the_whole_kernel
     assert types.count("AddN") == 3  # a line of taps at a time
 
 
-@pytest.mark.parametrize("rate", [2, 12])
-def test_the_float16_gradient_exists_on_the_cpu_and_is_near_float32(rate):
+@pytest.mark.parametrize("rate", [2, 3, 12], ids=["large phases", "medium phases", "small phases"])
+def test_half_precision_gradients_exist_on_the_cpu_and_are_near_float32(rate):
     gradients = {}
-    for dtype in ("float32", "float16"):
-        x, kernel = normal(1, 25, 26, 4, dtype=dtype), normal(3, 3, 4, 2, seed=1, dtype=dtype)
+    for dtype in ("float32", "float16", "bfloat16"):
+        x, kernel = normal(1, 25, 26, 4, dtype=dtype), normal(3, 3, 4, 4, seed=1, dtype=dtype)
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             loss = tf.reduce_mean(tf.cast(atrous_conv2d(x, kernel, rate), tf.float32) ** 2)
         gradients[dtype] = tape.gradient(loss, [x, kernel])
-    for half, full in zip(gradients["float16"], gradients["float32"], strict=True):
-        assert half.dtype == tf.float16
-        # float16 has 11 bits; the sums run over hundreds of terms: 1% of the largest is ample and still tells.
-        np.testing.assert_allclose(tf.cast(half, tf.float32), full, rtol=0, atol=0.01 * np.abs(full).max())
+    # float16 has 11 bits, bfloat16 8; the sums run over hundreds of terms: this is ample and still tells.
+    for dtype, bound in (("float16", 0.01), ("bfloat16", 0.04)):
+        for half, full in zip(gradients[dtype], gradients["float32"], strict=True):
+            assert half.dtype == dtype
+            np.testing.assert_allclose(tf.cast(half, tf.float32), full, rtol=0, atol=bound * np.abs(full).max())
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3, 5])
