@@ -168,13 +168,13 @@ def plot(results: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def run(quick: bool, out: Path, minutes: float, seconds_per_case: float) -> None:
+def run(quick: bool, only: str, out: Path, minutes: float, seconds_per_case: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "atrous.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     end = time.perf_counter() + 60 * minutes
     for case in cases(quick):
-        if case.name in results:
+        if case.name in results or only not in case.name:
             continue
         if time.perf_counter() > end:
             print(f"stopped after {minutes:g} minutes; the same command goes on")
@@ -187,11 +187,12 @@ def run(quick: bool, out: Path, minutes: float, seconds_per_case: float) -> None
 
 
 def main() -> None:
-    run(FLAGS.quick, Path(FLAGS.out), FLAGS.minutes, FLAGS.seconds)
+    run(FLAGS.quick, FLAGS.only, Path(FLAGS.out), FLAGS.minutes, FLAGS.seconds)
 
 
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "Batch 1 and crops of 321 only.")
+    flags.DEFINE_string("only", "", "Only cases with this in their name, such as bfloat16.")
     flags.DEFINE_string("out", "build/benchmarks", "Folder of the results.")
     flags.DEFINE_float("minutes", 60, "Stop after so many; the same command goes on later.")
     flags.DEFINE_float("seconds", 6, "For each case, at least three rounds.")
