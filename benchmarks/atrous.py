@@ -3,10 +3,10 @@
     python -m benchmarks.atrous --quick --out=DIR
 
 Every convolution of the paper's networks that has a rate, at crops of 321 and 513 pixels, batch 1 and 4, float32 and
-bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, by TensorFlow's own dilated
-convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways take turns
-in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. --quick takes batch 1
-and crops of 321 only. The tables are printed; the plots are DIR/atrous_*.png.
+bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, "auto", by TensorFlow's own
+dilated convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways
+take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. --quick takes
+batch 1 and crops of 321 only. The tables are printed; the plot is DIR/atrous_ratios.png.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks import timing
 from deeplab_tf import command_line
 
 FLAGS = flags.FLAGS
-WAYS = ("deinterlace", "dilated", "with_space_to_batch", "rate 1")
+WAYS = ("deinterlace", "auto", "dilated", "with_space_to_batch", "rate 1")
 ALTERNATIVES = ("dilated", "with_space_to_batch")  # rate 1 computes something else
 PASSES = ("forward", "both")
 
@@ -81,6 +81,7 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
 
     convolutions = {
         "deinterlace": lambda x, kernel: atrous_conv2d(x, kernel, rate),
+        "auto": lambda x, kernel: atrous_conv2d(x, kernel, rate, "auto"),
         "dilated": lambda x, kernel: atrous_conv2d(x, kernel, rate, "dilated"),
         "with_space_to_batch": with_space_to_batch,
         "rate 1": lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"),
@@ -130,8 +131,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "Wall-clock ms, median (quartiles); then deinterlace / fastest alternative, by wall clock and by CPU time.",
         "",
-        "| layer | pass | deinterlace | dilated | with_space_to_batch | rate 1 | wall | CPU |",
-        "|---|---|---|---|---|---|---|---|",
+        "| layer | pass | deinterlace | auto | dilated | with_space_to_batch | rate 1 | wall | CPU |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, result in results.items():
         for which in PASSES:
@@ -167,13 +168,13 @@ def plot(results: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def run(quick: bool, out: Path, minutes: float, seconds_per_case: float) -> None:
+def run(quick: bool, only: str, out: Path, minutes: float, seconds_per_case: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "atrous.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     end = time.perf_counter() + 60 * minutes
     for case in cases(quick):
-        if case.name in results:
+        if case.name in results or only not in case.name:
             continue
         if time.perf_counter() > end:
             print(f"stopped after {minutes:g} minutes; the same command goes on")
@@ -186,11 +187,12 @@ def run(quick: bool, out: Path, minutes: float, seconds_per_case: float) -> None
 
 
 def main() -> None:
-    run(FLAGS.quick, Path(FLAGS.out), FLAGS.minutes, FLAGS.seconds)
+    run(FLAGS.quick, FLAGS.only, Path(FLAGS.out), FLAGS.minutes, FLAGS.seconds)
 
 
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "Batch 1 and crops of 321 only.")
+    flags.DEFINE_string("only", "", "Only cases with this in their name, such as bfloat16.")
     flags.DEFINE_string("out", "build/benchmarks", "Folder of the results.")
     flags.DEFINE_float("minutes", 60, "Stop after so many; the same command goes on later.")
     flags.DEFINE_float("seconds", 6, "For each case, at least three rounds.")

@@ -7,7 +7,8 @@ rates      one layer on a map of fixed size, at rate 1 to 24
 strides    a network re-strided from output stride 32 to 16, 8 and 4, with the same weights
 chain      conv5 and blocks of res4 and res5 that stay deinterlaced from entry to exit, against layer by layer
 
-The ways take turns in one process. Each section's results go to DIR/atrous_SECTION.json, its plot to a .png beside it.
+The ways take turns in one process; their peak memory, without weights, is that of a process for each. A section's
+results go to DIR/atrous_SECTION.json, its plot to a .png beside it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,8 @@ from benchmarks import timing
 from deeplab_tf import command_line
 
 FLAGS = flags.FLAGS
-IMPLEMENTATIONS = ("deinterlace", "dilated")
+IMPLEMENTATIONS = ("deinterlace", "auto", "dilated")
 Results = dict[str, dict[str, dict[str, float]]]  # what is run -> way -> times and memory
-
-
-def measured(ways: dict[str, Callable[[], Any]], seconds: float) -> dict[str, dict[str, float]]:
-    times = timing.interleaved(ways, seconds=seconds)
-    for name, run in ways.items():
-        times[name]["mebibytes"] = timing.peak_mebibytes(run)
-    return times
 
 
 def forward(model: Any, images: Any) -> Callable[[], Any]:
@@ -60,26 +54,20 @@ def pictures(size: int) -> Any:
     return tf.constant(np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)), tf.float32)
 
 
-def networks(seconds: float) -> Results:
+def network(experiment: str, precision: str, training: bool, implementation: str) -> Callable[[], Any]:
+    """A network at a crop of 321 pixels."""
     import dataclasses
 
     from deeplab_tf.config import experiment_config
     from deeplab_tf.model import build_network
 
-    results = {}
-    for experiment in ("vgg16_large_fov", "vgg16_aspp_l", "resnet101_aspp"):
-        for precision in ("float32", "bfloat16"):
-            models = {}
-            for implementation in IMPLEMENTATIONS:
-                config = dataclasses.replace(experiment_config(experiment).model, atrous=implementation)
-                models[implementation] = build_network(config, 21, precision)
-            for label, build in (("forward", forward), ("forward + backward", forward_and_backward)):
-                ways = {name: build(model, pictures(321)) for name, model in models.items()}
-                results[f"{experiment}, {precision}, {label}"] = measured(ways, seconds)
-    return results
+    config = dataclasses.replace(experiment_config(experiment).model, atrous=implementation)
+    build = forward_and_backward if training else forward
+    return build(build_network(config, 21, precision), pictures(321))
 
 
-def rates(seconds: float) -> Results:
+def layer(implementation: str, rate: int) -> Callable[[], Any]:
+    """One convolution, 512 -> 512, 3x3, on 65x65 cells."""
     import tensorflow as tf
 
     from deeplab_tf.atrous import atrous_conv2d
@@ -87,99 +75,120 @@ def rates(seconds: float) -> Results:
     random = np.random.default_rng(0)
     x = tf.constant(random.standard_normal((1, 65, 65, 512), np.float32))
     kernel = tf.constant(random.standard_normal((3, 3, 512, 512), np.float32))
-
-    def way(implementation: str, rate: int) -> Callable[[], Any]:
-        graph = tf.function(lambda: atrous_conv2d(x, kernel, rate, implementation), autograph=False)
-        return lambda: graph()[0, 0, 0, 0].numpy()
-
-    ways = {f"{name} {rate}": way(name, rate) for name in IMPLEMENTATIONS for rate in (1, 2, 4, 6, 8, 12, 18, 24)}
-    return {"512 -> 512, 3x3, on 65x65 cells": measured(ways, seconds)}
+    graph = tf.function(lambda: atrous_conv2d(x, kernel, rate, implementation), autograph=False)
+    return lambda: graph()[0, 0, 0, 0].numpy()
 
 
-def strides(seconds: float) -> Results:
+def restrided(experiment: str, stride: int) -> Callable[[], Any]:
+    """A network of output stride 32, re-strided, at a crop of 321 pixels."""
     import dataclasses
 
     from deeplab_tf.config import experiment_config
     from deeplab_tf.model import build_network
     from deeplab_tf.output_stride import restride
 
-    results = {}
-    for experiment in ("vgg16_large_fov", "resnet50"):
-        config = experiment_config(experiment).model
-        config = dataclasses.replace(config, output_stride=32, rates=tuple(max(1, rate // 4) for rate in config.rates))
-        model = build_network(config, 21)
-        ways = {str(stride): forward(restride(model, stride), pictures(321)) for stride in (32, 16, 8, 4)}
-        results[experiment] = measured(ways, seconds)
-    return results
+    config = experiment_config(experiment).model
+    rates = tuple(max(1, rate // 4) for rate in config.rates)
+    model = build_network(dataclasses.replace(config, output_stride=32, rates=rates), 21)
+    return forward(restride(model, stride), pictures(321))
 
 
-def chain(seconds: float) -> Results:
+def chain(name: str, training: bool, stay: bool) -> Callable[[], Any]:
+    """conv5, or blocks of res4 or res5, on 41x41 cells: deinterlaced once around all of them, or in each layer."""
     import tensorflow as tf
 
     from deeplab_tf.atrous import atrous_conv2d, deinterlace, interlace
 
+    rate, channels, shapes = CHAINS[name]
     random = np.random.default_rng(0)
 
-    def kernel(size: int, channels: int, filters: int) -> tf.Tensor:
-        scale = np.sqrt(2 / (size * size * channels))
-        return tf.constant(scale * random.standard_normal((size, size, channels, filters), np.float32))
+    def constant(*shape: int) -> tf.Tensor:
+        return tf.constant(random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[:-1])), tf.float32)
 
-    def conv5(x: tf.Tensor, kernels: list[tf.Tensor], convolve: Any, mask: Any) -> tf.Tensor:
-        for k in kernels:
-            x = tf.nn.relu(convolve(mask(x), k))
-        return x
+    x = tf.nn.relu(constant(1, 41, 41, channels))
+    kernels = [constant(size, size, *shape) for size, *shape in shapes]
 
-    def bottlenecks(x: tf.Tensor, kernels: list[tf.Tensor], convolve: Any, mask: Any) -> tf.Tensor:
+    def layers(x: tf.Tensor, convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        if len(kernels) == 3:  # conv5
+            for kernel in kernels:
+                x = tf.nn.relu(convolve(x, kernel) + 0.1)
+            return x
         for reduce, atrous, increase in zip(kernels[::3], kernels[1::3], kernels[2::3], strict=True):
             y = tf.nn.relu(tf.nn.conv2d(x, reduce, 1, "SAME") + 0.1)
-            y = tf.nn.relu(convolve(mask(y), atrous) + 0.1)
+            y = tf.nn.relu(convolve(y, atrous) + 0.1)
             x = tf.nn.relu(x + tf.nn.conv2d(y, increase, 1, "SAME"))
         return x
 
-    def block(channels: int) -> list[tf.Tensor]:
-        return [kernel(1, 4 * channels, channels), kernel(3, channels, channels), kernel(1, channels, 4 * channels)]
+    def answer() -> tf.Tensor:
+        if not stay:
+            return layers(x, lambda y, kernel: atrous_conv2d(y, kernel, rate))
+        inside = deinterlace(tf.ones_like(x[..., :1]), rate)  # cells past the edge have to be zero again
+        phases = layers(deinterlace(x, rate), lambda y, kernel: tf.nn.conv2d(y * inside, kernel, 1, "SAME"))
+        return interlace(phases, rate, x.shape[1], x.shape[2])
 
-    chains: dict[str, tuple[Any, list[tf.Tensor], int, int]] = {
-        "conv5, rate 2": (conv5, [kernel(3, 512, 512) for _ in range(3)], 512, 2),
-        "4 blocks of res4, rate 2": (bottlenecks, [k for _ in range(4) for k in block(256)], 1024, 2),
-        "2 blocks of res5, rate 4": (bottlenecks, [k for _ in range(2) for k in block(512)], 2048, 4),
-    }
+    def gradients() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(kernels)
+            loss = tf.reduce_mean(answer() ** 2)
+        return loss, tape.gradient(loss, kernels)
+
+    graph = tf.function(gradients if training else answer, autograph=False)
+    return lambda: graph()[0].numpy()
+
+
+def block(channels: int) -> list[tuple[int, int, int]]:
+    return [(1, 4 * channels, channels), (3, channels, channels), (1, channels, 4 * channels)]
+
+
+# Rate, channels in, and the kernels: size, channels in, out.
+CHAINS = {
+    "conv5, rate 2": (2, 512, [(3, 512, 512)] * 3),
+    "4 blocks of res4, rate 2": (2, 1024, block(256) * 4),
+    "2 blocks of res5, rate 4": (4, 2048, block(512) * 2),
+}
+PASSES = {"forward": False, "forward + backward": True}
+RATES = (1, 2, 4, 8, 12, 18, 24)
+# Section -> what is compared -> way -> its builder and arguments.
+SECTIONS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
+    "networks": {
+        f"{experiment}, {precision}, {label}": {
+            name: (network, experiment, precision, training, name) for name in IMPLEMENTATIONS
+        }
+        for experiment in ("vgg16_large_fov", "vgg16_aspp_l", "resnet101_aspp")
+        for precision in ("float32", "bfloat16")
+        for label, training in PASSES.items()
+    },
+    "rates": {
+        "512 -> 512, 3x3, on 65x65 cells": {
+            f"{name} {rate}": (layer, name, rate) for name in ("deinterlace", "dilated") for rate in RATES
+        }
+    },
+    "strides": {
+        experiment: {str(stride): (restrided, experiment, stride) for stride in (32, 16, 8, 4)}
+        for experiment in ("vgg16_large_fov", "resnet50")
+    },
+    "chain": {
+        f"{name}, {label}": {
+            way: (chain, name, training, way == "stay deinterlaced") for way in ("layer by layer", "stay deinterlaced")
+        }
+        for name in CHAINS
+        for label, training in PASSES.items()
+    },
+}
+
+
+def measure(section: str, only: str, seconds: float) -> Results:
     results = {}
-    for name, (layers, kernels, channels, rate) in chains.items():
-        x = tf.constant(np.maximum(random.standard_normal((1, 41, 41, channels), np.float32), 0))
-
-        def layer_by_layer(layers: Any = layers, kernels: Any = kernels, rate: int = rate, x: Any = x) -> tf.Tensor:
-            return layers(x, kernels, lambda y, k: atrous_conv2d(y, k, rate), lambda y: y)
-
-        def stay_deinterlaced(layers: Any = layers, kernels: Any = kernels, rate: int = rate, x: Any = x) -> tf.Tensor:
-            inside = deinterlace(tf.ones_like(x[..., :1]), rate)  # cells past the edge have to be zero again
-            phases = layers(
-                deinterlace(x, rate), kernels, lambda y, k: tf.nn.conv2d(y, k, 1, "SAME"), lambda y: y * inside
-            )
-            return interlace(phases, rate, x.shape[1], x.shape[2])
-
-        def with_gradients(chain: Any, kernels: Any = kernels) -> Any:
-            def run() -> Any:
-                with tf.GradientTape() as tape:
-                    tape.watch(kernels)
-                    loss = tf.reduce_mean(chain() ** 2)
-                return loss, tape.gradient(loss, kernels)
-
-            return run
-
-        difference = tf.reduce_max(tf.abs(layer_by_layer() - stay_deinterlaced()))
-        print(f"{name}: differs by {float(difference / tf.reduce_max(layer_by_layer())):.1e} of the maximum")
-        both = {"layer by layer": layer_by_layer, "stay deinterlaced": stay_deinterlaced}
-        graphs = {n: tf.function(way, autograph=False) for n, way in both.items()}
-        ways = {n: lambda graph=graph: graph()[0, 0, 0, 0].numpy() for n, graph in graphs.items()}
-        results[f"{name}, forward"] = measured(ways, seconds)
-        graphs = {n: tf.function(with_gradients(way), autograph=False) for n, way in both.items()}
-        ways = {n: lambda graph=graph: graph()[0].numpy() for n, graph in graphs.items()}
-        results[f"{name}, forward + backward"] = measured(ways, seconds)
+    for name, builders in SECTIONS[section].items():
+        if only not in name:
+            continue
+        ways = {way: build(*arguments) for way, (build, *arguments) in builders.items()}
+        results[name] = timing.interleaved(ways, seconds=seconds)
+        del ways
+        for way, builder in builders.items():
+            results[name][way]["mebibytes"] = timing.peak_mebibytes(*builder)
+        print(table({name: results[name]}), flush=True)
     return results
-
-
-SECTIONS = {"networks": networks, "rates": rates, "strides": strides, "chain": chain}
 
 
 def table(results: Results) -> str:
@@ -220,7 +229,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     print(timing.machine())
     for section in FLAGS.sections or SECTIONS:
-        results = SECTIONS[section](FLAGS.seconds)
+        results = measure(section, FLAGS.only, FLAGS.seconds)
         (out / f"atrous_{section}.json").write_text(json.dumps({"machine": timing.machine(), "results": results}))
         print(f"\n{section}\n\n{table(results)}", flush=True)
         labels = {"rates": "rate", "strides": "output stride"}
@@ -230,6 +239,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_multi_enum("sections", [], list(SECTIONS), "Which; all by default.")
+    flags.DEFINE_string("only", "", "Only comparisons with this in their name, such as float32.")
     flags.DEFINE_string("out", "build/benchmarks", "Folder of the results.")
     flags.DEFINE_float("seconds", 15, "For each comparison, at least three rounds.")
     command_line.run(main)

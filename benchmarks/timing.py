@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
+import multiprocessing
 import os
 import platform
+import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,15 +49,18 @@ def interleaved(
     return summary
 
 
-def peak_mebibytes(run: Callable[[], Any]) -> float:
-    """Runs something twice and returns by how much it raised the process's memory at most; Linux only."""
-    run()
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    before = _status("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # starts the high-water mark again
-    run()
-    return (_status("VmHWM") - before) / 1024
+def peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
+    """Builds something in a process of its own and returns by how much running it raises the peak of its memory."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_mebibytes, (build, *arguments))
+
+
+def _peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
+    run = build(*arguments)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        run()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def machine() -> str:
@@ -67,10 +70,3 @@ def machine() -> str:
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":")[1].strip() if names else platform.processor()
     return f"{os.cpu_count()} cores of {cpu}, TensorFlow {tf.__version__}, load {os.getloadavg()[0]:.1f}"
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise OSError(f"/proc/self/status has no {field}")

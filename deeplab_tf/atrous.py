@@ -14,9 +14,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-IMPLEMENTATIONS = ("deinterlace", "dilated")
-SMALL_PHASE_CELLS = 11  # a side: up to here adding the taps one by one is faster than deinterlacing
+IMPLEMENTATIONS = ("deinterlace", "dilated", "auto")
+# Up to so many cells a side of a phase, adding the taps one by one is faster than deinterlacing. In bfloat16 matrix
+# units make products cheap: forward, multiplying zeros soon costs less than moving maps around.
+SMALL_PHASE_CELLS = 11
+SMALL_PHASE_CELLS_BFLOAT16 = 6
 USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
+
+Form = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel and rate to y
 
 
 def deinterlace(x: tf.Tensor, rate: int) -> tf.Tensor:
@@ -69,7 +74,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         x: float [B, H, W, C]; H and W may be unknown at graph time.
         kernel: [kh, kw, C, F], dtype of x, any size, odd or even.
         rate: r >= 1, in feature-map cells.
-        implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution.
+        implementation: "deinterlace" (Sec. 3.1); "dilated", TensorFlow's own dilated convolution; or "auto", the
+            first, but forward by the second where that was measured to be faster.
 
     Returns:
         Same dtype as x, [B, H, W, F].
@@ -81,8 +87,13 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     if implementation not in IMPLEMENTATIONS:
         raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
     if rate == 1 or implementation == "dilated":
-        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
-    return _form(x, kernel, rate)(x, kernel, rate)
+        return _dilated(x, kernel, rate)
+    form = _form(x, kernel, rate)
+    if implementation == "auto" and _dilated_is_faster(x, rate, form):
+        return _forward_by(_dilated, form, x, kernel, rate)
+    if form is _sum_of_taps and x.dtype == tf.bfloat16 and _phase_cells(x, rate) > SMALL_PHASE_CELLS_BFLOAT16:
+        return _forward_by(_convolve_phases, form, x, kernel, rate)
+    return form(x, kernel, rate)
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -98,7 +109,7 @@ class AtrousConv2D(keras.layers.Conv2D):
         filters: number of output channels.
         kernel_size: k, or (kh, kw); odd or even.
         rate: r >= 1, in feature-map cells.
-        implementation: "deinterlace" or "dilated"; the same numbers up to rounding.
+        implementation: "deinterlace", "dilated" or "auto", see `atrous_conv2d`; the same numbers up to rounding.
         **kwargs: as for `keras.layers.Conv2D`.
 
     Raises:
@@ -149,7 +160,7 @@ class AtrousConv2D(keras.layers.Conv2D):
         return config
 
 
-def _form(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]:
+def _form(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> Form:
     """Chooses how to compute what deinterlacing defines; measured in docs/performance.md.
 
     - Few outputs (a classifier): all taps are applied to the whole map in one product and the scores moved.
@@ -159,10 +170,47 @@ def _form(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> Callable[[tf.Tensor, tf
     kernel_height, kernel_width, channels, filters = kernel.shape
     if kernel_height * kernel_width * filters <= 2 * channels:
         return _project_and_shift
-    sizes = [USUAL_CELLS if size is None else size for size in x.shape[1:3]]
-    if all(-(-size // rate) <= SMALL_PHASE_CELLS for size in sizes):
-        return _sum_of_taps
-    return _convolve_phases
+    return _sum_of_taps if _phase_cells(x, rate) <= SMALL_PHASE_CELLS else _convolve_phases
+
+
+def _phase_cells(x: tf.Tensor, rate: int) -> int:
+    """The longer side of a phase."""
+    return max(-(-(USUAL_CELLS if size is None else size) // rate) for size in x.shape[1:3])
+
+
+def _dilated(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
+
+
+def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
+    """Says where TensorFlow's dilated convolution was measured to be more than 1.05x faster forward.
+
+    The shapes are listed in docs/performance.md. All were measured on CPUs; with a GPU nothing was, so it is no.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return False
+    if x.dtype == tf.bfloat16:
+        return form is _sum_of_taps
+    if x.dtype == tf.float32 and form is _project_and_shift:
+        # Most taps see a small part of the map, but all of it is projected.
+        return _phase_cells(x, rate) <= 3
+    return False
+
+
+def _forward_by(form: Form, gradient_form: Form, x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Computes by one form and differentiates another one of the same function."""
+
+    @tf.custom_gradient
+    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> Any:
+        def gradients(towards: tf.Tensor) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = gradient_form(x, kernel, rate)  # a graph leaves out what its gradient does not need
+            return tape.gradient(y, [x, kernel], towards)
+
+        return form(x, kernel, rate), gradients
+
+    return convolve(x, kernel)
 
 
 def _convolve_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:

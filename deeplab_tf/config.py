@@ -42,7 +42,7 @@ class ModelConfig:
         pool5a: the average pool of the released VGG LargeFOV network.
         scales: of the input, fused by maximum.
         output_stride: input pixels per score-map cell: 8, 16 or 32.
-        atrous: deinterlace or dilated, see `AtrousConv2D`.
+        atrous: deinterlace, dilated or auto, see `AtrousConv2D`.
     """
 
     backbone: str = "vgg16"
@@ -57,7 +57,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _require_one_of("model.backbone", self.backbone, BACKBONES)
         _require_one_of("model.output_stride", self.output_stride, (8, 16, 32))
-        _require_one_of("model.atrous", self.atrous, ("deinterlace", "dilated"))
+        _require_one_of("model.atrous", self.atrous, ("deinterlace", "dilated", "auto"))
         _require_at_least("the number of model.rates", len(self.rates), 1)
         _require_at_least("model.rates", min(self.rates), 1)
         _require_at_least("the number of model.scales", len(self.scales), 1)

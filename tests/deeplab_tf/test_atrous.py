@@ -46,7 +46,8 @@ def test_equals_a_convolution_with_holes_in_the_kernel(kernel_size, rate):
         x = normal(2, height, width, 3)
         assert_equals_reference(atrous_conv2d(x, kernel, rate), x, kernel, rate)
         assert_equals_reference(atrous_conv2d(x, kernel, rate, "dilated"), x, kernel, rate)
-    # A graph without sizes cannot look at the phases: it always deinterlaces.
+        assert_equals_reference(atrous_conv2d(x, kernel, rate, "auto"), x, kernel, rate)
+    # A graph without sizes takes the form that suits a usual map.
     assert_equals_reference(convolve_unknown_size(x, kernel, rate), x, kernel, rate)
 
 
@@ -110,19 +111,61 @@ def test_gradients_equal_those_of_the_dilated_convolution(kernel_size, rate, fil
         np.testing.assert_allclose(ours, native, rtol=0, atol=1e-5 * np.abs(native).max())
 
 
-@pytest.mark.parametrize("rate", [2, 12])
-def test_the_float16_gradient_exists_on_the_cpu_and_is_near_float32(rate):
+@pytest.mark.parametrize(("dtype", "filters"), [("float32", 1), ("bfloat16", 6)])
+def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_gradient(dtype, filters):
+    x, kernel = normal(1, 41, 41, 8, dtype=dtype), normal(3, 3, 8, filters, seed=1, dtype=dtype)
+    towards = normal(1, 41, 41, filters, seed=2, dtype=dtype)
+
+    def run(implementation):
+        @tf.function
+        def function(x, kernel):
+            with tf.GradientTape() as tape:
+                tape.watch([x, kernel])
+                y = atrous_conv2d(x, kernel, 24, implementation)
+            return y, *tape.gradient(y, [x, kernel], towards)
+
+        operations = function.get_concrete_function(x, kernel).graph.get_operations()
+        dilated = [op.type for op in operations if "dilations" in op.node_def.attr and 24 in op.get_attr("dilations")]
+        return dilated, function(x, kernel)
+
+    dilated, results = run("auto")
+    assert dilated == ["Conv2D"]
+    none, expected = run("deinterlace")
+    assert not none
+    for one, other in zip(results, expected, strict=True):
+        one, other = (tf.cast(t, tf.float32).numpy() for t in (one, other))
+        np.testing.assert_allclose(one, other, rtol=0, atol=4 * EPSILON[dtype] * np.abs(other).max())
+
+
+def test_the_sum_of_taps_holds_few_maps_and_pads_no_gradient_to_the_whole_kernel():
+    x, kernel = normal(1, 41, 41, 4), normal(3, 3, 4, 8, seed=1)
+
+    @tf.function
+    def gradient(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(kernel)
+            y = atrous_conv2d(x, kernel, 12)
+        return tape.gradient(y, kernel)
+
+    types = [op.type for op in gradient.get_concrete_function(x, kernel).graph.get_operations()]
+    assert "StridedSliceGrad" not in types
+    assert types.count("AddN") == 3  # a line of taps at a time
+
+
+@pytest.mark.parametrize("rate", [2, 3, 12], ids=["large phases", "medium phases", "small phases"])
+def test_half_precision_gradients_exist_on_the_cpu_and_are_near_float32(rate):
     gradients = {}
-    for dtype in ("float32", "float16"):
-        x, kernel = normal(1, 25, 26, 4, dtype=dtype), normal(3, 3, 4, 2, seed=1, dtype=dtype)
+    for dtype in ("float32", "float16", "bfloat16"):
+        x, kernel = normal(1, 25, 26, 4, dtype=dtype), normal(3, 3, 4, 4, seed=1, dtype=dtype)
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             loss = tf.reduce_mean(tf.cast(atrous_conv2d(x, kernel, rate), tf.float32) ** 2)
         gradients[dtype] = tape.gradient(loss, [x, kernel])
-    for half, full in zip(gradients["float16"], gradients["float32"], strict=True):
-        assert half.dtype == tf.float16
-        # float16 has 11 bits; the sums run over hundreds of terms: 1% of the largest is ample and still tells.
-        np.testing.assert_allclose(tf.cast(half, tf.float32), full, rtol=0, atol=0.01 * np.abs(full).max())
+    # float16 has 11 bits, bfloat16 8; the sums run over hundreds of terms: this is ample and still tells.
+    for dtype, bound in (("float16", 0.01), ("bfloat16", 0.04)):
+        for half, full in zip(gradients[dtype], gradients["float32"], strict=True):
+            assert half.dtype == dtype
+            np.testing.assert_allclose(tf.cast(half, tf.float32), full, rtol=0, atol=bound * np.abs(full).max())
 
 
 @pytest.mark.parametrize("rate", [1, 2, 3, 5])

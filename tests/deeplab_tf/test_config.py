@@ -79,7 +79,7 @@ def test_set_changes_one_field(assignment, section, field, value):
         ("train.iterations=0", "at least 1"),
         ("optimizer.base_lr=nan", "at least 0"),
         ("train.deterministic=yes", "true or false"),
-        ("model.atrous=fast", "one of deinterlace, dilated"),
+        ("model.atrous=fast", "one of deinterlace, dilated, auto"),
         ("crf.sigma_beta=0", "sigma_beta"),
         ("train.scale_range=0.5", "smallest,largest"),
         ("train.scale_range=2,0.5", "smallest,largest"),
