@@ -177,7 +177,7 @@ SECTIONS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
 }
 
 
-def measure(section: str, only: str, seconds: float) -> Results:
+def measure(section: str, only: str, memory: bool, seconds: float) -> Results:
     results = {}
     for name, builders in SECTIONS[section].items():
         if only not in name:
@@ -185,9 +185,9 @@ def measure(section: str, only: str, seconds: float) -> Results:
         ways = {way: build(*arguments) for way, (build, *arguments) in builders.items()}
         results[name] = timing.interleaved(ways, seconds=seconds)
         del ways
-        for way, builder in builders.items():
-            results[name][way]["mebibytes"] = timing.peak_mebibytes(*builder)
         print(table({name: results[name]}), flush=True)
+        for way, builder in builders.items() if memory else ():
+            results[name][way]["mebibytes"] = timing.peak_mebibytes(*builder)
     return results
 
 
@@ -196,7 +196,7 @@ def table(results: Results) -> str:
     for name, ways in results.items():
         for way, times in ways.items():
             wall = f"{times['median']:.0f} ({times['low']:.0f}-{times['high']:.0f})"
-            lines.append(f"| {name} | {way} | {wall} | {times['cpu']:.0f} | {times['mebibytes']:.0f} |")
+            lines.append(f"| {name} | {way} | {wall} | {times['cpu']:.0f} | {times.get('mebibytes', np.nan):.0f} |")
     return "\n".join(lines)
 
 
@@ -215,7 +215,7 @@ def plot_lines(results: Results, xlabel: str, path: Path) -> None:
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6))
     for axis, field, ylabel in zip(axes, ("cpu", "mebibytes"), ("CPU time, ms", "peak memory, MiB"), strict=True):
         for label, points in lines.items():
-            axis.plot([x for x, _ in points], [times[field] for _, times in points], "o-", label=label)
+            axis.plot([x for x, _ in points], [times.get(field, np.nan) for _, times in points], "o-", label=label)
         axis.set(xlabel=xlabel, ylabel=ylabel, xticks=sorted({x for points in lines.values() for x, _ in points}))
         axis.set_ylim(bottom=0)
     axes[0].legend()
@@ -229,7 +229,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     print(timing.machine())
     for section in FLAGS.sections or SECTIONS:
-        results = measure(section, FLAGS.only, FLAGS.seconds)
+        results = measure(section, FLAGS.only, FLAGS.memory, FLAGS.seconds)
         (out / f"atrous_{section}.json").write_text(json.dumps({"machine": timing.machine(), "results": results}))
         print(f"\n{section}\n\n{table(results)}", flush=True)
         labels = {"rates": "rate", "strides": "output stride"}
@@ -239,6 +239,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_multi_enum("sections", [], list(SECTIONS), "Which; all by default.")
+    flags.DEFINE_bool("memory", True, "Measure memory too.")
     flags.DEFINE_string("only", "", "Only comparisons with this in their name, such as float32.")
     flags.DEFINE_string("out", "build/benchmarks", "Folder of the results.")
     flags.DEFINE_float("seconds", 15, "For each comparison, at least three rounds.")

@@ -51,7 +51,9 @@ def interleaved(
 
 def peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
     """Builds something in a process of its own and returns by how much running it raises the peak of its memory."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deeplab_tf.model"])  # imports TensorFlow once for all
+    with context.Pool(1) as pool:
         return pool.apply(_peak_mebibytes, (build, *arguments))
 
 

@@ -190,7 +190,7 @@ def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
     if tf.config.list_physical_devices("GPU"):
         return False
     if x.dtype == tf.bfloat16:
-        return form is _sum_of_taps
+        return form is _sum_of_taps and 4 <= _phase_cells(x, rate) <= 7
     if x.dtype == tf.float32 and form is _project_and_shift:
         # Most taps see a small part of the map, but all of it is projected.
         return _phase_cells(x, rate) <= 3
