@@ -136,8 +136,3 @@ def test_the_command_works_from_its_flags(data_dir: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert "what will hurt training:" in result.stdout
     assert (data_dir / "check" / "images.jpg").is_file()
-    result = subprocess.run(
-        [*command, "--set=train.crop_sise=17"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 2
-    assert "did you mean crop_size?" in result.stderr and result.stderr.count("\n") == 1
