@@ -52,6 +52,7 @@ def main() -> None:
     workdir.load(FLAGS.workdir)  # refuses what is not a trained network
     with open(os.path.join(FLAGS.workdir, workdir.CONFIG_FILE), encoding="utf-8") as file:
         config = json.load(file)
+    config.pop("earlier_runs", None)
     config["run"] = {name: config["run"][name] for name in KEPT if name in config["run"]}
     files.make_folder(FLAGS.out, "--out")
     files.write_json(os.path.join(FLAGS.out, workdir.CONFIG_FILE), config)
