@@ -21,21 +21,24 @@ import tensorflow as tf
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab
-from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel
+from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
 
 PLAIN = InferenceConfig()
 """The image as it is: no mirrored image, no tiles, no more padding than the network needs."""
 
 
-def build_inference(model: DeepLab, options: InferenceConfig = PLAIN) -> tf.types.experimental.PolymorphicFunction:
+def build_inference(
+    model: DeepLab, options: InferenceConfig = PLAIN, size: tuple[int | None, int | None] = (None, None)
+) -> tf.types.experimental.PolymorphicFunction:
     """Builds the graph from images to probabilities.
 
     Args:
         model: the network.
         options: mirrored images, tiles, padding, and how to resize.
+        size: height and width of the images where they are always the same; None for any.
 
     Returns:
-        A tf.function from uint8 [B, H, W, 3], RGB 0..255, any H and W, to float32 [B, H, W, K].
+        A tf.function from uint8 [B, H, W, 3], RGB 0..255, to float32 [B, H, W, K].
 
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
@@ -43,13 +46,12 @@ def build_inference(model: DeepLab, options: InferenceConfig = PLAIN) -> tf.type
     scores_of = _by_tiles(model, options) if options.tile else _at_once(model, options.align_corners)
 
     def answer(images: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(images)
-        height, width = shape[1], shape[2]
+        height, width = spatial_shape(images)
         padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
         padded = _pad(images, padded_height, padded_width, model.mean_rgb)
         return tf.nn.softmax(scores_of(padded)[:, :height, :width])  # [B, H, W, K]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec([None, *size, 3], tf.uint8, name="images")], autograph=False)
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
         straight = answer(images)
@@ -108,9 +110,8 @@ def _at_once(model: DeepLab, align_corners: bool) -> Callable[[tf.Tensor], tf.Te
     """Returns the function from padded images to scores of their size, float32 [B, H, W, 3] -> [B, H, W, K]."""
 
     def scores(images: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(images)
         resize = resize_bilinear if align_corners else resize_half_pixel
-        return resize(model(images, align_corners=align_corners), (shape[1], shape[2]))
+        return resize(model(images, align_corners=align_corners), spatial_shape(images))
 
     return scores
 
@@ -165,15 +166,20 @@ def _joined(start: tf.Tensor, piece: Callable[[tf.Tensor], tf.Tensor], count: tf
     )[1]
 
 
-def _padded_side(side: tf.Tensor, multiple: int, options: InferenceConfig) -> tf.Tensor:
-    least = tf.maximum(side, options.pad_to) if options.pad_to else side
+def _padded_side(side: int | tf.Tensor, multiple: int, options: InferenceConfig) -> int | tf.Tensor:
+    least = side
+    if options.pad_to:
+        least = tf.maximum(side, options.pad_to) if tf.is_tensor(side) else max(side, options.pad_to)
     return next_clean_size(least, multiple) if options.align_corners else least
 
 
-def _pad(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor, mean_rgb: tuple[float, ...]) -> tf.Tensor:
+def _pad(
+    images: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, mean_rgb: tuple[float, ...]
+) -> tf.Tensor:
     """Extends float32 [B, H, W, 3] at the bottom and right with what the network's normalisation makes zeros."""
-    shape = tf.shape(images)
+    old_height, old_width = spatial_shape(images)
+    batch = tf.shape(images)[0]
     mean = tf.constant(mean_rgb, tf.float32)
-    right = tf.broadcast_to(mean, [shape[0], shape[1], width - shape[2], 3])
-    bottom = tf.broadcast_to(mean, [shape[0], height - shape[1], width, 3])
+    right = tf.broadcast_to(mean, [batch, old_height, width - old_width, 3])
+    bottom = tf.broadcast_to(mean, [batch, height - old_height, width, 3])
     return tf.concat([tf.concat([images, right], axis=2), bottom], axis=1)
