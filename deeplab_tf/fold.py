@@ -27,7 +27,7 @@ class FoldedFunction(tf.Module):
         inputs = [tensor for tensor in graph.inputs if tensor.name not in self._sources]
         if len(inputs) != 1 or len(graph.outputs) != 1:
             raise ValueError(
-                f"expected a function from one tensor to one, got {len(inputs)} inputs and {len(graph.outputs)} outputs."
+                f"expected a function from one tensor to one, got {len(inputs)} inputs, {len(graph.outputs)} outputs."
             )
         self._input, self._output = inputs[0].name, graph.outputs[0].name
         self._shape = graph.outputs[0].shape
@@ -96,7 +96,9 @@ def _needed(graph: tf.Graph, output: tf.Operation, weighty: set[str]) -> tuple[s
     Returns:
         The names of the operations on the way, and the names of the tensors where the walk ended.
     """
-    needed, edges, waiting = set(), {}, [output]
+    needed: set[str] = set()
+    edges: dict[str, None] = {}  # a set that keeps its order
+    waiting = [output]
     while waiting:
         op = waiting.pop()
         if op.name in needed:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
+from deeplab_tf.fold import fold_weights
 from deeplab_tf.model import DeepLab
 from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
 
@@ -43,24 +44,44 @@ def build_inference(
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
     """
-    scores_of = _by_tiles(model, options) if options.tile else _at_once(model, options.align_corners)
-
-    def answer(images: tf.Tensor) -> tf.Tensor:
-        height, width = spatial_shape(images)
-        padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
-        padded = _pad(images, padded_height, padded_width, model.mean_rgb)
-        return tf.nn.softmax(scores_of(padded)[:, :height, :width])  # [B, H, W, K]
+    scores_of = build_scores(model, options)
 
     @tf.function(input_signature=[tf.TensorSpec([None, *size, 3], tf.uint8, name="images")], autograph=False)
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
-        straight = answer(images)
+        straight = tf.nn.softmax(scores_of(images))
         if not options.flip:
             return straight
-        mirrored = tf.reverse(answer(tf.reverse(images, [2])), [2])
+        mirrored = tf.reverse(tf.nn.softmax(scores_of(tf.reverse(images, [2]))), [2])
         return (straight + mirrored) / 2
 
     return probabilities
+
+
+def build_scores(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Builds what `build_inference` is made of: the function to scores before the softmax, of one look at the image.
+
+    Args:
+        model: the network.
+        options: tiles, padding, and how to resize; `flip` is left to the caller.
+
+    Returns:
+        A function for use in graphs, from [B, H, W, 3], RGB 0..255, any dtype, to float32 [B, H, W, K].
+
+    Raises:
+        UserError: tiles that overlap so much that they cannot be moved.
+    """
+    scores_of = _by_tiles(model, options) if options.tile else _at_once(model, options.align_corners)
+
+    def scores(images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        height, width = spatial_shape(images)
+        padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
+        if isinstance(height, int) and isinstance(width, int) and (padded_height, padded_width) == (height, width):
+            return scores_of(images)
+        return scores_of(_pad(images, padded_height, padded_width, model.mean_rgb))[:, :height, :width]
+
+    return scores
 
 
 def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceConfig = PLAIN) -> np.ndarray:
@@ -86,6 +107,23 @@ def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceC
     if options not in functions:
         functions[options] = build_inference(model, options)
     return functions[options](image[np.newaxis])[0].numpy()
+
+
+def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[np.ndarray], np.ndarray]:
+    """Builds the function that evaluation and prediction ask for every image: the graph that is exported.
+
+    Args:
+        model: the network, trained: later changes of its weights are not seen.
+        options: as for `predict_probabilities`.
+
+    Returns:
+        A function from uint8 [H, W, 3] to float32 [H, W, K], like `predict_probabilities`.
+
+    Raises:
+        UserError: tiles that overlap so much that they cannot be moved.
+    """
+    folded = fold_weights(build_inference(model, options))
+    return lambda image: folded.answer(image[np.newaxis])[0].numpy()
 
 
 def tile_cuts(side: tf.Tensor, tile: int, step: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -163,6 +164,23 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
     model = DeepLab(backbone, head, config.scales, name="deeplab")
     model(keras.Input((None, None, 3)))
     return model
+
+
+def rebuild(model: DeepLab, config: ModelConfig, **changes: Any) -> DeepLab:
+    """Builds the same network with the same weights once more, computing in float32.
+
+    Args:
+        model: the network.
+        config: what it was built from.
+        **changes: fields of the configuration that are to differ, such as `atrous`; the weights have to fit.
+
+    Returns:
+        The other network, with copies of the weights.
+    """
+    num_classes = model.output_shape[-1]
+    other = build_network(dataclasses.replace(config, **changes), num_classes)
+    other.set_weights(model.get_weights())
+    return other
 
 
 def build_model(experiment: str, num_classes: int, precision: str = "float32") -> DeepLab:
