@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 import io
 import json
@@ -265,3 +266,35 @@ def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make the folder --out="):
         export_saved_model(tiny_network(), CONFIG, str(tmp_path / "file"))
+
+
+@pytest.mark.slow
+def test_a_thousand_requests_of_eight_threads_get_their_own_answers_in_constant_memory(tmp_path):
+    path = export_saved_model(tiny_network(), CONFIG, str(tmp_path))
+    signatures = tf.saved_model.load(path).signatures
+    images = [smooth_picture(30 + 8 * (seed % 3), 41, seed) for seed in range(12)]
+    wanted = [signatures["serving_default"](images=image[np.newaxis])["labels"][0].numpy() for image in images]
+    sent = [png(image) for image in images]
+
+    def ask(number):
+        place = number % len(images)
+        if number % 50 == 7:
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                signatures["encoded"](images=tf.constant([sent[place][:100]]))
+            return True
+        if number % 2:
+            answer = pixels(signatures["encoded"](images=tf.constant([sent[place]]))["labels_png"].numpy()[0])
+        else:
+            answer = signatures["serving_default"](images=tf.constant(images[place][np.newaxis]))["labels"][0].numpy()
+        return np.array_equal(answer, wanted[place])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(ask, range(200)))  # allocators and threads get their share
+        before = resident_bytes()
+        assert all(threads.map(ask, range(1000)))
+    assert resident_bytes() - before < 30e6
+
+
+def resident_bytes():
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
