@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -166,19 +165,18 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
     return model
 
 
-def rebuild(model: DeepLab, config: ModelConfig, **changes: Any) -> DeepLab:
-    """Builds the same network with the same weights once more, computing in float32.
+def rebuild(model: DeepLab, config: ModelConfig, num_classes: int) -> DeepLab:
+    """Builds a network once more from another configuration, with the same weights, computing in float32.
 
     Args:
         model: the network.
-        config: what it was built from.
-        **changes: fields of the configuration that are to differ, such as `atrous`; the weights have to fit.
+        config: differs from the network's in what does not change its weights, such as `atrous`.
+        num_classes: K, the network's.
 
     Returns:
         The other network, with copies of the weights.
     """
-    num_classes = model.output_shape[-1]
-    other = build_network(dataclasses.replace(config, **changes), num_classes)
+    other = build_network(config, num_classes)
     other.set_weights(model.get_weights())
     return other
 
