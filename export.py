@@ -83,7 +83,7 @@ def main() -> None:
         print("the CRF is not in the TensorFlow Lite files: it needs operations that TensorFlow Lite does not have.")
     # Dilated convolutions stay one operation each, and are faster than deinterlacing there (docs/tflite.md).
     mobile = rebuild(model, dataclasses.replace(config.model, atrous="dilated"), config.info.num_classes)
-    pictures = list(pictures_of(FLAGS.data_dir, tflite_size, config.info.train_split))
+    pictures = list(pictures_of(FLAGS.data_dir, tflite_size, config.info.train_split, model.mean_rgb))
     for name in tflite_formats:
         print(f"converting to {name} ...", flush=True)
         written = tflite.export_tflite(
@@ -112,7 +112,7 @@ def parse_size(text: str) -> tuple[int | None, int | None]:
     return int(sides[0]), int(sides[-1])
 
 
-def pictures_of(data_dir, size, train_split):
+def pictures_of(data_dir, size, train_split, mean_rgb):
     """Yields pictures of a data set, uint8 [H, W, 3], made to fit; none without a data set."""
     from datasets import pipeline, tfrecord
     from deeplab_tf.fixed_size import fit_image
@@ -123,7 +123,7 @@ def pictures_of(data_dir, size, train_split):
     split = FLAGS.calibration_split or (train_split if train_split in manifest.splits else "train")
     stored = pipeline.evaluation_examples(data_dir, split, manifest.split(split).skipped)
     for _, image, _ in stored.take(FLAGS.calibration_images).as_numpy_iterator():
-        yield fit_image(image, size)[0]
+        yield fit_image(image, size, mean_rgb)[0]
 
 
 if __name__ == "__main__":

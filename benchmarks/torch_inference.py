@@ -14,9 +14,8 @@ import time
 import torch
 from torch import nn
 from torch.nn import functional
-from torch_networks import ResNet101ASPP, VGG16LargeFOV
+from torch_networks import NETWORKS
 
-NETWORKS = {"resnet101_aspp": ResNet101ASPP, "vgg16_large_fov": VGG16LargeFOV}
 MEAN_BGR = (104.008, 116.669, 122.675)
 
 
@@ -40,6 +39,7 @@ class Segmenter(nn.Module):
 def main(network: str, mode: str, side: int) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     torch.manual_seed(0)
+    torch.set_flush_denormal(True)  # as TensorFlow does
     begin = time.perf_counter()
     model = Segmenter(network).eval().to(memory_format=torch.channels_last)
     segment = torch.compile(model) if "compile" in mode else model

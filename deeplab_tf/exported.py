@@ -61,7 +61,7 @@ def _of_any_size(
     size = (height, width)
 
     def fitted(image: np.ndarray) -> np.ndarray:
-        picture, inside = fit_image(image, size)
+        picture, inside = fit_image(image, size, description.mean_rgb)
         return unfit_answer(predict(picture), inside, image.shape[:2])
 
     return fitted

@@ -5,15 +5,16 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deeplab_tf.normalization import MEAN_RGB
 
-
-def fit_image(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+def fit_image(
+    image: np.ndarray, size: tuple[int, int], mean_rgb: tuple[float, float, float]
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Makes an image fit.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         size: height and width of the model's images.
+        mean_rgb: what to pad with, levels 0..255.
 
     Returns:
         uint8 [*size, 3], with the image at the top left, scaled down only where it is larger than that, its sides in
@@ -24,7 +25,7 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tup
     if (height, width) != image.shape[:2]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     fitted = np.empty((*size, 3), np.uint8)
-    fitted[:] = np.round(MEAN_RGB).astype(np.uint8)
+    fitted[:] = np.round(mean_rgb).astype(np.uint8)
     fitted[:height, :width] = image
     return fitted, (height, width)
 

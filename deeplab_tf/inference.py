@@ -211,9 +211,7 @@ def _padded_side(side: int | tf.Tensor, multiple: int, options: InferenceConfig)
     return next_clean_size(least, multiple) if options.align_corners else least
 
 
-def _pad(
-    images: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, mean_rgb: tuple[float, ...]
-) -> tf.Tensor:
+def _pad(images: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, mean_rgb: tuple[float, ...]) -> tf.Tensor:
     """Extends float32 [B, H, W, 3] at the bottom and right with what the network's normalisation makes zeros."""
     old_height, old_width = spatial_shape(images)
     batch = tf.shape(images)[0]

@@ -38,15 +38,18 @@ class Description(NamedTuple):
         config: network, classes and how it is asked.
         crf: the dense CRF with `config.crf` is inside.
         size: the only height and width that it takes, or None for any.
+        mean_rgb: the colour that the network takes for nothing: what smaller images are padded with.
     """
 
     config: Config
+    mean_rgb: tuple[float, float, float]
     crf: bool = False
     size: Size = (None, None)
 
     def to_json(self) -> str:
         """Returns the text that exported models hold."""
-        return json.dumps({**self.config.to_json(), "export": {"crf": self.crf, "size": self.size}})
+        export = {"crf": self.crf, "size": self.size, "mean_rgb": self.mean_rgb}
+        return json.dumps({**self.config.to_json(), "export": export})
 
     @classmethod
     def from_json(cls, text: str) -> Description:
@@ -56,8 +59,9 @@ class Description(NamedTuple):
             ValueError, KeyError or TypeError: something else.
         """
         fields = json.loads(text)
-        height, width = fields["export"]["size"]
-        return cls(Config.from_json(fields), bool(fields["export"]["crf"]), (height, width))
+        export = fields["export"]
+        (red, green, blue), (height, width) = export["mean_rgb"], export["size"]
+        return cls(Config.from_json(fields), (red, green, blue), bool(export["crf"]), (height, width))
 
 
 class _Servable(tf.Module):
@@ -190,7 +194,7 @@ def export_saved_model(
     path = saved_model_path(out_dir)
     files.refuse_existing(path, overwrite)
     files.make_folder(os.path.dirname(path), "--out")
-    servable = _Servable(model, Description(config, crf, size))
+    servable = _Servable(model, Description(config, model.mean_rgb, crf, size))
     signatures = {
         "serving_default": servable.segment,
         "probabilities": servable.probabilities,

@@ -127,7 +127,7 @@ def export_tflite(
     files.refuse_existing(path, overwrite)
     files.make_folder(out_dir, "--out")
     content = _convert(model, config, format_name, size, list(calibration))
-    description = Description(config, size=size)
+    description = Description(config, model.mean_rgb, size=size)
     content += _archive(
         {
             _LABELS_FILE: "".join(f"{name}\n" for name in config.info.class_names),

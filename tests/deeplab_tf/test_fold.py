@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 
 from deeplab_tf.config import EXPERIMENTS, InferenceConfig
+from deeplab_tf.conv_batch_norm import ConvBatchNorm
 from deeplab_tf.fold import fold_weights
 from deeplab_tf.inference import build_inference, build_predictor, predict_probabilities
 from deeplab_tf.model import DeepLab, build_network
-from deeplab_tf.resnet import ConvBatchNorm
 from tests.tiny import tiny_network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 41, 57, 3), np.uint8)
@@ -34,12 +34,13 @@ def network_of_batch_norm(precision):
 
     class Backbone(keras.layers.Layer):
         normalize = staticmethod(tiny.backbone.normalize)
+        mean_rgb = tiny.backbone.mean_rgb
         output_stride = 8
 
         def __init__(self):
             super().__init__(name="backbone", dtype=precision)
             self.pool = keras.layers.AveragePooling2D(9, 8, padding="same", dtype=precision)
-            self.conv = ConvBatchNorm(8, 3, dtype=precision, name="conv1")
+            self.conv = ConvBatchNorm(8, 3, epsilon=1e-3, dtype=precision, name="conv1")
 
         def call(self, x):
             return self.conv(self.pool(x / 32))

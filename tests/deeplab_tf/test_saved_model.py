@@ -109,7 +109,9 @@ def test_a_loaded_export_knows_its_configuration_and_predicts_any_size(exported)
     assert is_saved_model(path) and not is_saved_model(os.path.dirname(path))
     assert path.endswith(os.path.join("saved_model", "1"))
     predict, description = load_saved_model(path)
-    assert description == Description(CONFIG) and description.size == (None, None) and not description.crf
+    assert (
+        description == Description(CONFIG, model.mean_rgb) and description.size == (None, None) and not description.crf
+    )
     for size in ((1, 1), (20, 33)):
         image = picture(*size)
         probabilities = predict(image)

@@ -98,7 +98,7 @@ def test_images_of_other_sizes_are_made_to_fit(converted):
     model, written = converted
     labels = load_exported(written["tflite"].path).labels
     small = pictures()[0][:20, :30]
-    padded, inside = fit_image(small, SIZE)
+    padded, inside = fit_image(small, SIZE, model.mean_rgb)
     assert inside == (20, 30)
     wanted = predict_probabilities(model, padded).argmax(-1)[:20, :30]
     assert (labels(small) == wanted).mean() > 0.999
