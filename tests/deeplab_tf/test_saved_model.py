@@ -225,7 +225,7 @@ def test_names_and_colours_are_files_of_the_export_too(exported):
     np.testing.assert_array_equal(metadata["palette"], INFO.palette)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_reduced_precision_halves_the_weights_and_keeps_the_labels(exported, tmp_path, precision):
     model, path = exported
     reduced = build_network(CONFIG.model, INFO.num_classes, precision)
