@@ -2,8 +2,8 @@
 
 A MODEL is a workdir, a SavedModel or a .tflite file. All see the same images, one after the other. The table has the
 mean IoU over the split, the share of the pixels that get the label of the first model, the largest difference of the
-two likeliest classes' probabilities where they do not (where the first model gives probabilities), and the seconds of an
-image.
+two likeliest classes' probabilities where they do not (where the first model gives probabilities), and the seconds of
+an image.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import tensorflow as tf
+import tqdm
 
 from deeplab_tf import files
 from deeplab_tf.config import Config
@@ -218,7 +219,7 @@ def _convert(
 
 
 def _representative(pictures: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    for picture in pictures:
+    for picture in tqdm.tqdm(pictures, desc="calibrating", unit="picture", dynamic_ncols=True):
         shown = picture[np.newaxis].astype(np.float32)
         # With the whole range in every picture, a level of the uint8 input is a level of the picture.
         shown[0, -1, -1], shown[0, -1, -2] = 0, 255
