@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets import tfrecord
+from deeplab_tf import saved_model
 from deeplab_tf.config import EXPERIMENTS, InferenceConfig
 from deeplab_tf.crf import CrfParams, dense_crf
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
@@ -138,6 +139,28 @@ def test_the_mirrored_image_and_several_scales_are_inside_the_export(tmp_path):
     predict, _ = load_saved_model(export_saved_model(model, config, str(tmp_path)))
     np.testing.assert_allclose(predict(image), predict_probabilities(model, image, config.inference), atol=1e-5)
     assert np.abs(predict(image) - predict_probabilities(model, image)).max() > 1e-3
+
+
+def test_tiles_are_inside_the_export(tmp_path):
+    model = tiny_network()
+    config = dataclasses.replace(CONFIG, inference=InferenceConfig(tile=33, tile_overlap=17))
+    predict, _ = load_saved_model(export_saved_model(model, config, str(tmp_path)))
+    image = picture(50, 71)
+    np.testing.assert_allclose(predict(image), predict_probabilities(model, image, config.inference), atol=1e-5)
+
+
+def test_an_export_that_fails_leaves_the_earlier_one(tmp_path, monkeypatch):
+    model = tiny_network()
+    path = export_saved_model(model, CONFIG, str(tmp_path))
+    before = sorted(os.listdir(path))
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saved_model, "write_warm_up", fail)
+    with pytest.raises(UserError, match="No space left on device"):
+        export_saved_model(model, CONFIG, str(tmp_path), overwrite=True)
+    assert sorted(os.listdir(path)) == before and os.listdir(os.path.dirname(path)) == ["1"]
 
 
 def test_a_fixed_size_is_the_only_one_that_is_taken(tmp_path):
