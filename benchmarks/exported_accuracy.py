@@ -1,9 +1,9 @@
-"""Scores exported models on a data set: python -m benchmarks.exported_accuracy DATA_DIR SPLIT MODEL [MODEL ...].
+"""Scores exported models on a data set: python -m benchmarks.exported_accuracy DATA_DIR SPLIT IMAGES MODEL [MODEL ...].
 
-A MODEL is a workdir, a SavedModel or a .tflite file. All see the same images, one after the other. The table has the
-mean IoU over the split, the share of the pixels that get the label of the first model, the largest difference of the
-two likeliest classes' probabilities where they do not (where the first model gives probabilities), and the seconds of
-an image.
+A MODEL is a workdir, a SavedModel or a .tflite file. All see the same images, the first IMAGES of the split (0 for
+all), one after the other. The table has the mean IoU over them; the share of the pixels that get the label of the first
+model; the largest difference of the two likeliest classes' probabilities where they do not, if the first model gives
+probabilities; and the seconds of an image.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from deeplab_tf.inference import build_predictor
 from deeplab_tf.metrics import ConfusionMatrix
 
 
-def main(data_dir: str, split: str, paths: list[str]) -> None:
+def main(data_dir: str, split: str, count: int, paths: list[str]) -> None:
     """Prints the table."""
     manifest = tfrecord.read_manifest(data_dir)
+    count = count or manifest.split(split).count
     models = {}
     for path in paths:
         if exported.is_exported(path):
@@ -35,7 +36,7 @@ def main(data_dir: str, split: str, paths: list[str]) -> None:
     seconds = dict.fromkeys(paths, 0.0)
     differing, widest, pixels = dict.fromkeys(paths, 0), dict.fromkeys(paths, 0.0), 0
     reference = models[paths[0]][1]
-    for _, image, labels in pipeline.evaluation_examples(data_dir, split).as_numpy_iterator():
+    for _, image, labels in pipeline.evaluation_examples(data_dir, split).take(count).as_numpy_iterator():
         probabilities = reference(image) if reference else None
         first = None
         pixels += labels.size
@@ -50,7 +51,6 @@ def main(data_dir: str, split: str, paths: list[str]) -> None:
             if differs.any() and probabilities is not None:
                 top = np.sort(probabilities[differs], axis=-1)
                 widest[path] = max(widest[path], float((top[:, -1] - top[:, -2]).max()))
-    count = manifest.split(split).count
     print(f"{'mIoU %':>8}{'same %':>10}{'widest gap':>12}{'s':>8}  model")
     for path in paths:
         miou = matrices[path].summary(manifest.info.class_names)["miou"]
@@ -61,4 +61,4 @@ def main(data_dir: str, split: str, paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])

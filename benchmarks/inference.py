@@ -70,18 +70,20 @@ def compare(network: str, arguments: argparse.Namespace) -> None:
             for worker in workers.values():
                 worker.ask()
         print(f"\n{network}, {SIDE}x{SIDE}, batch 1")
-        print(f"{'':<30}{'best s':>8}{'median s':>10}{'ratio':>8}{'load s':>8}{'first s':>9}{'peak MB':>9}")
+        print(f"{'':<30}{'best s':>8}{'median s':>10}{'ratio':>8}{'CPU s':>8}{'load s':>8}{'first s':>9}{'peak MB':>9}")
         reference = workers.get("PyTorch eager")
         for name, worker in workers.items():
             best, median = min(worker.seconds), sorted(worker.seconds)[len(worker.seconds) // 2]
             ratio = f"{min(reference.seconds) / best:8.2f}" if reference else f"{'':>8}"
             start = worker.started
             print(
-                f"{name:<30}{best:8.3f}{median:10.3f}{ratio}{start['load']:8.1f}{start['first']:9.1f}"
+                f"{name:<30}{best:8.3f}{median:10.3f}{ratio}{min(worker.cpu):8.3f}{start['load']:8.1f}{start['first']:9.1f}"
                 f"{worker.peak_mb:9.0f}",
                 flush=True,
             )
-        print("ratio: seconds of PyTorch eager float32 over its own (the best of each)")
+        print(
+            "ratio: seconds of PyTorch eager float32 over its own (the best of each); CPU s: of all threads, the least"
+        )
         for worker in workers.values():
             worker.stop()
 
@@ -92,6 +94,7 @@ class Worker:
     def __init__(self, command: list[str]) -> None:
         self.command = command
         self.seconds: list[float] = []
+        self.cpu: list[float] = []
         self.peak_mb = 0.0
 
     def start(self) -> None:
@@ -116,6 +119,7 @@ class Worker:
         pipe.flush()
         answer = self._read()
         self.seconds.append(answer["seconds"])
+        self.cpu.append(answer["cpu"])
         self.peak_mb = answer["peak_mb"]
 
     def stop(self) -> None:
@@ -168,11 +172,11 @@ def answer(path: str) -> None:
     segment(images=image)["labels"].numpy()
     print(json.dumps({"load": loaded - begin, "first": time.perf_counter() - loaded}), flush=True)
     for _ in sys.stdin:
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         segment(images=image)["labels"].numpy()
-        seconds = time.perf_counter() - begin
+        seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
         peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        print(json.dumps({"seconds": seconds, "peak_mb": peak}), flush=True)
+        print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": peak}), flush=True)
 
 
 def photograph(np):

@@ -50,11 +50,11 @@ def main(network: str, mode: str, side: int) -> None:
         segment(image)
         print(json.dumps({"load": loaded - begin, "first": time.perf_counter() - loaded}), flush=True)
         for _ in sys.stdin:
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             segment(image)
-            seconds = time.perf_counter() - begin
+            seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
             peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-            print(json.dumps({"seconds": seconds, "peak_mb": peak}), flush=True)
+            print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_mb": peak}), flush=True)
 
 
 if __name__ == "__main__":
