@@ -11,6 +11,8 @@ Padding, mean subtraction and upsampling are inside: the answers are those of ev
 SavedModel takes images of any size unless --size is given; TensorFlow Lite files need it, and never have the CRF.
 """
 
+from typing import Any
+
 from absl import flags
 
 from deeplab_tf import model_flags
@@ -19,6 +21,8 @@ from deeplab_tf.errors import UserError
 
 TFLITE_FORMATS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
 FORMATS = ("saved_model", *TFLITE_FORMATS)
+# Pictures that a TensorFlow Lite file is compared on.
+TRIED = 2
 FLAGS = flags.FLAGS
 model_flags.define()
 flags.DEFINE_string("out", "", "Folder for the export: OUT/saved_model/1, OUT/EXPERIMENT.tflite.")
@@ -72,6 +76,9 @@ def main() -> None:
         files.refuse_existing(saved_model_path(FLAGS.out), FLAGS.overwrite)
     for name in tflite_formats:
         files.refuse_existing(tflite.tflite_path(FLAGS.out, config, name), FLAGS.overwrite)
+    if tflite_formats:
+        count = FLAGS.calibration_images if "tflite_int8" in tflite_formats else TRIED
+        pictures = list(pictures_of(FLAGS.data_dir, config.info.train_split, count, tflite_size, model.mean_rgb))
 
     if "saved_model" in FLAGS.formats:
         path = export_saved_model(model, config, FLAGS.out, crf=FLAGS.crf, size=size, overwrite=FLAGS.overwrite)
@@ -83,7 +90,6 @@ def main() -> None:
         print("the CRF is not in the TensorFlow Lite files: it needs operations that TensorFlow Lite does not have.")
     # Dilated convolutions stay one operation each, and are faster than deinterlacing there (docs/tflite.md).
     mobile = rebuild(model, dataclasses.replace(config.model, atrous="dilated"), config.info.num_classes)
-    pictures = list(pictures_of(FLAGS.data_dir, tflite_size, config.info.train_split, model.mean_rgb))
     for name in tflite_formats:
         print(f"converting to {name} ...", flush=True)
         written = tflite.export_tflite(
@@ -92,7 +98,7 @@ def main() -> None:
             FLAGS.out,
             name,
             size=tflite_size,
-            pictures=pictures[:2] or [tflite.made_up_picture(tflite_size)],
+            pictures=pictures[:TRIED] or [tflite.made_up_picture(tflite_size)],
             calibration=pictures if name == "tflite_int8" else (),
             overwrite=FLAGS.overwrite,
         )
@@ -112,8 +118,10 @@ def parse_size(text: str) -> tuple[int | None, int | None]:
     return int(sides[0]), int(sides[-1])
 
 
-def pictures_of(data_dir, size, train_split, mean_rgb):
-    """Yields pictures of a data set, uint8 [H, W, 3], made to fit; none without a data set."""
+def pictures_of(
+    data_dir: str, train_split: str, count: int, size: tuple[int, int], mean_rgb: tuple[float, float, float]
+) -> Any:
+    """Yields the first pictures of --calibration_split, uint8 [H, W, 3], made to fit; none without a data set."""
     from datasets import pipeline, tfrecord
     from deeplab_tf.fixed_size import fit_image
 
@@ -122,7 +130,7 @@ def pictures_of(data_dir, size, train_split, mean_rgb):
     manifest = tfrecord.read_manifest(data_dir)
     split = FLAGS.calibration_split or (train_split if train_split in manifest.splits else "train")
     stored = pipeline.evaluation_examples(data_dir, split, manifest.split(split).skipped)
-    for _, image, _ in stored.take(FLAGS.calibration_images).as_numpy_iterator():
+    for _, image, _ in stored.take(count).as_numpy_iterator():
         yield fit_image(image, size, mean_rgb)[0]
 
 
