@@ -41,7 +41,6 @@ flags.DEFINE_string("out", "", "Folder for the results; WORKDIR/eval/SPLIT by de
 def main() -> None:
     """Wires flags, data and evaluation together."""
     # Imported here, so that --help and a mistyped flag answer at once.
-    import functools
     import os
 
     from datasets import dataset_info, pipeline, tfrecord, training_overlap
@@ -49,7 +48,7 @@ def main() -> None:
     from deeplab_tf.answers import answer_all
     from deeplab_tf.evaluation import evaluate, format_table
     from deeplab_tf.image_progress import show_progress
-    from deeplab_tf.inference import predict_probabilities
+    from deeplab_tf.inference import build_predictor
     from deeplab_tf.trimap import format_trimap
 
     if not FLAGS.data_dir:
@@ -78,7 +77,7 @@ def main() -> None:
 
     stored = pipeline.evaluation_examples(FLAGS.data_dir, split.name, split.skipped, needs_labels=not archive)
     examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
-    predict = functools.partial(predict_probabilities, model, options=config.inference)
+    predict = build_predictor(model, config.inference)
     answers = answer_all(predict, examples, config.crf if FLAGS.crf else None, FLAGS.crf_backend)
     if archive:
         answers = submission.archived(answers, archive, manifest.info, FLAGS.competition)

@@ -13,7 +13,9 @@ from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("model", "", "The --workdir of train.py, or a SavedModel of export.py (OUT/saved_model/1).")
+flags.DEFINE_string(
+    "model", "", "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite file."
+)
 model_flags.define(workdir=False)
 flags.DEFINE_string("images", "", "An image, or a folder of images.")
 flags.DEFINE_string("out", "", "Folder for the answers.")
@@ -51,39 +53,45 @@ def list_images(path: str) -> dict[str, str]:
 def main() -> None:
     """Wires flags, images and inference together."""
     # Imported here, so that --help and a mistyped flag answer at once.
-    import functools
     import os
 
-    import numpy as np
     import tqdm
 
     from datasets import dataset_info, raw_files, tfrecord
-    from deeplab_tf import files, saved_model, visualize
+    from deeplab_tf import exported, files, visualize
     from deeplab_tf.crf import dense_crf
-    from deeplab_tf.inference import predict_probabilities
+    from deeplab_tf.inference import build_predictor
 
     if not FLAGS.images or not FLAGS.out:
         raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
     images = list_images(FLAGS.images)
-    if FLAGS.model and saved_model.is_saved_model(FLAGS.model):
+    if FLAGS.model and exported.is_exported(FLAGS.model):
         if model_flags.inference_changed():
             raise UserError(
                 f"{', '.join(model_flags.inference_changed())}: an exported model answers as it was exported; "
                 "give the flags to export.py."
             )
-        predict, config = saved_model.load_saved_model(FLAGS.model)
-        config = model_flags.configure(config)
+        description, labels_of, probabilities_of = exported.load_exported(FLAGS.model)
+        config = model_flags.configure(description.config)
+        if FLAGS.crf and description.crf:
+            raise UserError(f"{FLAGS.model} has the CRF inside: leave --crf out.")
+        if FLAGS.crf and probabilities_of is None:
+            raise UserError(
+                f"{FLAGS.model} answers labels, and the CRF needs probabilities: take a SavedModel for --crf."
+            )
     else:
         model, config = model_flags.load(FLAGS.model, dataset_info)
-        predict = functools.partial(predict_probabilities, model, options=config.inference)
+        probabilities_of = build_predictor(model, config.inference)
+        labels_of = exported.likeliest(probabilities_of)
+    if FLAGS.crf:
+        labels_of = exported.likeliest(
+            lambda image: dense_crf(image, probabilities_of(image), config.crf, FLAGS.crf_backend)
+        )
     files.make_folder(FLAGS.out, "--out")
     palette = config.dataset.palette
     for stem, path in tqdm.tqdm(images.items(), unit="image", dynamic_ncols=True):
         image = tfrecord.decode_image(raw_files.read_image(path)).numpy()
-        probabilities = predict(image)
-        if FLAGS.crf:
-            probabilities = dense_crf(image, probabilities, config.crf, FLAGS.crf_backend)
-        labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
+        labels = labels_of(image)
         visualize.save_palette_png(os.path.join(FLAGS.out, f"{stem}.png"), labels, palette)
         visualize.save_image(os.path.join(FLAGS.out, f"{stem}_overlay.jpg"), visualize.overlay(image, labels, palette))
     print(f"{len(images)} image(s) segmented into {FLAGS.out}")

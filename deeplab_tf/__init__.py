@@ -20,6 +20,7 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
     Sec. 3.3  dense CRF                crf.py, mean_field.py, permutohedral.py
     Sec. 4    loss, solver, training   losses.py, optimizer.py, dropout.py, training.py, train_step.py
     Sec. 4    evaluation               inference.py, metrics.py, trimap.py, evaluation.py
+              export                   fold.py, saved_model.py, warm_up.py, tflite.py, exported.py, fixed_size.py
     Tables    the networks by name     config.py (EXPERIMENTS)
 
 The names below are loaded when they are first used, so `import deeplab_tf` does not import TensorFlow.

@@ -6,6 +6,8 @@ are ASPP; for VGG-16 a branch is fc6-fc7-fc8, for ResNet it goes straight to the
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,7 +92,8 @@ class ASPP(keras.layers.Layer):
         Returns:
             float32 [B, h, w, K].
         """
-        return tf.add_n([self._branch(x, suffix, dropout_seeds) for suffix in self.suffixes])
+        # One sum after the other: TensorFlow Lite has tf.add_n in float32 only.
+        return functools.reduce(operator.add, [self._branch(x, suffix, dropout_seeds) for suffix in self.suffixes])
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

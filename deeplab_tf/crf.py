@@ -23,6 +23,8 @@ from deeplab_tf.errors import UserError
 
 BACKENDS = ("tf", "pydensecrf")
 NORMALIZATIONS = ("symmetric", "after")
+MIN_PROBABILITY = 0.01
+"""What a label has to reach somewhere, by default, to stay in the mean field; see `dense_crf`."""
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = 1e-20
@@ -64,7 +66,7 @@ def dense_crf(
     probabilities: np.ndarray,
     params: CrfParams = CrfParams(),
     backend: str = "tf",
-    min_probability: float = 0.01,
+    min_probability: float = MIN_PROBABILITY,
     normalization: str = "symmetric",
 ) -> np.ndarray:
     """Refines the probabilities of one image with the dense CRF.

@@ -36,6 +36,49 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
             os.remove(temporary)
 
 
+def write_folder_atomically(path: str, write: Callable[[str], None]) -> None:
+    """Writes a folder under a temporary name beside `path`, and puts it in the place of what is there.
+
+    Args:
+        path: the folder to be.
+        write: makes the folder that it is given, and its content.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    parent, name = os.path.split(path)
+    temporary, old = (os.path.join(parent, f".{state}.{name}") for state in ("writing", "replaced"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        write(temporary)
+        if os.path.exists(path):
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if os.path.exists(old):
+                os.rename(old, path)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_existing(path: str, overwrite: bool) -> None:
+    """Refuses to replace what may not be replaced.
+
+    Raises:
+        UserError: `path` exists and `overwrite` is false.
+    """
+    if os.path.exists(path) and not overwrite:
+        raise UserError(f"{path} exists; add --overwrite to replace it, or name another --out.")
+
+
 def require_space(path: str, num_bytes: int) -> None:
     """Refuses to begin a file that will not fit.
 

@@ -20,45 +20,68 @@ import tensorflow as tf
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
+from deeplab_tf.fold import fold_weights
 from deeplab_tf.model import DeepLab
-from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel
+from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
 
 PLAIN = InferenceConfig()
 """The image as it is: no mirrored image, no tiles, no more padding than the network needs."""
 
 
-def build_inference(model: DeepLab, options: InferenceConfig = PLAIN) -> tf.types.experimental.PolymorphicFunction:
+def build_inference(
+    model: DeepLab, options: InferenceConfig = PLAIN, size: tuple[int | None, int | None] = (None, None)
+) -> tf.types.experimental.PolymorphicFunction:
     """Builds the graph from images to probabilities.
 
     Args:
         model: the network.
         options: mirrored images, tiles, padding, and how to resize.
+        size: height and width of the images where they are always the same; None for any.
 
     Returns:
-        A tf.function from uint8 [B, H, W, 3], RGB 0..255, any H and W, to float32 [B, H, W, K].
+        A tf.function from uint8 [B, H, W, 3], RGB 0..255, to float32 [B, H, W, K].
+
+    Raises:
+        UserError: tiles that overlap so much that they cannot be moved.
+    """
+    scores_of = build_scores(model, options)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *size, 3], tf.uint8, name="images")], autograph=False)
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        images = tf.cast(images, tf.float32)
+        straight = tf.nn.softmax(scores_of(images))
+        if not options.flip:
+            return straight
+        mirrored = tf.reverse(tf.nn.softmax(scores_of(tf.reverse(images, [2]))), [2])
+        return (straight + mirrored) / 2
+
+    return probabilities
+
+
+def build_scores(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Builds what `build_inference` is made of: the function to scores before the softmax, of one look at the image.
+
+    Args:
+        model: the network.
+        options: tiles, padding, and how to resize; `flip` is left to the caller.
+
+    Returns:
+        A function for use in graphs, from [B, H, W, 3], RGB 0..255, any dtype, to float32 [B, H, W, K].
 
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
     """
     scores_of = _by_tiles(model, options) if options.tile else _at_once(model, options.align_corners)
 
-    def answer(images: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(images)
-        height, width = shape[1], shape[2]
-        padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
-        padded = _pad(images, padded_height, padded_width, model.mean_rgb)
-        return tf.nn.softmax(scores_of(padded)[:, :height, :width])  # [B, H, W, K]
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")], autograph=False)
-    def probabilities(images: tf.Tensor) -> tf.Tensor:
+    def scores(images: tf.Tensor) -> tf.Tensor:
         images = tf.cast(images, tf.float32)
-        straight = answer(images)
-        if not options.flip:
-            return straight
-        mirrored = tf.reverse(answer(tf.reverse(images, [2])), [2])
-        return (straight + mirrored) / 2
+        height, width = spatial_shape(images)
+        padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
+        if isinstance(height, int) and isinstance(width, int) and (padded_height, padded_width) == (height, width):
+            return scores_of(images)
+        return scores_of(_pad(images, padded_height, padded_width, model.mean_rgb))[:, :height, :width]
 
-    return probabilities
+    return scores
 
 
 def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceConfig = PLAIN) -> np.ndarray:
@@ -86,6 +109,23 @@ def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceC
     return functions[options](image[np.newaxis])[0].numpy()
 
 
+def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[np.ndarray], np.ndarray]:
+    """Builds the function that evaluation and prediction ask for every image: the graph that is exported.
+
+    Args:
+        model: the network, trained: later changes of its weights are not seen.
+        options: as for `predict_probabilities`.
+
+    Returns:
+        A function from uint8 [H, W, 3] to float32 [H, W, K], like `predict_probabilities`.
+
+    Raises:
+        UserError: tiles that overlap so much that they cannot be moved.
+    """
+    folded = fold_weights(build_inference(model, options))
+    return lambda image: folded.answer(image[np.newaxis])[0].numpy()
+
+
 def tile_cuts(side: tf.Tensor, tile: int, step: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Lays tiles along one side of a padded image.
 
@@ -108,9 +148,8 @@ def _at_once(model: DeepLab, align_corners: bool) -> Callable[[tf.Tensor], tf.Te
     """Returns the function from padded images to scores of their size, float32 [B, H, W, 3] -> [B, H, W, K]."""
 
     def scores(images: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(images)
         resize = resize_bilinear if align_corners else resize_half_pixel
-        return resize(model(images, align_corners=align_corners), (shape[1], shape[2]))
+        return resize(model(images, align_corners=align_corners), spatial_shape(images))
 
     return scores
 
@@ -165,15 +204,18 @@ def _joined(start: tf.Tensor, piece: Callable[[tf.Tensor], tf.Tensor], count: tf
     )[1]
 
 
-def _padded_side(side: tf.Tensor, multiple: int, options: InferenceConfig) -> tf.Tensor:
-    least = tf.maximum(side, options.pad_to) if options.pad_to else side
+def _padded_side(side: int | tf.Tensor, multiple: int, options: InferenceConfig) -> int | tf.Tensor:
+    least = side
+    if options.pad_to:
+        least = tf.maximum(side, options.pad_to) if tf.is_tensor(side) else max(side, options.pad_to)
     return next_clean_size(least, multiple) if options.align_corners else least
 
 
-def _pad(images: tf.Tensor, height: tf.Tensor, width: tf.Tensor, mean_rgb: tuple[float, ...]) -> tf.Tensor:
+def _pad(images: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, mean_rgb: tuple[float, ...]) -> tf.Tensor:
     """Extends float32 [B, H, W, 3] at the bottom and right with what the network's normalisation makes zeros."""
-    shape = tf.shape(images)
+    old_height, old_width = spatial_shape(images)
+    batch = tf.shape(images)[0]
     mean = tf.constant(mean_rgb, tf.float32)
-    right = tf.broadcast_to(mean, [shape[0], shape[1], width - shape[2], 3])
-    bottom = tf.broadcast_to(mean, [shape[0], height - shape[1], width, 3])
+    right = tf.broadcast_to(mean, [batch, old_height, width - old_width, 3])
+    bottom = tf.broadcast_to(mean, [batch, height - old_height, width, 3])
     return tf.concat([tf.concat([images, right], axis=2), bottom], axis=1)

@@ -11,7 +11,14 @@ import tensorflow as tf
 from deeplab_tf.aspp import ASPP
 from deeplab_tf.config import ModelConfig, experiment_config
 from deeplab_tf.efficientnet import EfficientNetLite0
-from deeplab_tf.resize import as_fraction, resize_bilinear, resize_half_pixel, scaled_size, size_multiple
+from deeplab_tf.resize import (
+    as_fraction,
+    resize_bilinear,
+    resize_half_pixel,
+    scaled_size,
+    size_multiple,
+    spatial_shape,
+)
 from deeplab_tf.resnet import ResNet
 from deeplab_tf.vgg import VGG16
 
@@ -65,15 +72,15 @@ class DeepLab(keras.Model):
             One float32 [B, h_s, w_s, K] per scale, h_s = (h - 1)*scale + 1; without aligned corners what the
             network makes of floor(H * scale) pixels, at least 1.
         """
-        shape = tf.shape(images)
+        height, width = spatial_shape(images)
         maps = []
         for index, scale in enumerate(self.scales):
             x, seeds = images, dropout_seeds
             if scale != 1 and align_corners:
-                x = resize_bilinear(images, (scaled_size(shape[1], scale), scaled_size(shape[2], scale)))
+                x = resize_bilinear(images, (scaled_size(height, scale), scaled_size(width, scale)))
             elif scale != 1:
                 ratio = as_fraction(scale)
-                size = [tf.maximum(shape[axis] * ratio.numerator // ratio.denominator, 1) for axis in (1, 2)]
+                size = [tf.maximum(side * ratio.numerator // ratio.denominator, 1) for side in (height, width)]
                 x = resize_half_pixel(images, (size[0], size[1]))
             if seeds is not None and len(self.scales) > 1:
                 seeds = tf.map_fn(
@@ -100,11 +107,10 @@ class DeepLab(keras.Model):
             return score_maps[0], list(score_maps)
         if 1.0 in self.scales:
             # At sizes that are not clean Caffe's rounding decides: 127 pixels give a ResNet 17 cells, not 16.
-            shape = tf.shape(score_maps[self.scales.index(1.0)])
-            size = (shape[1], shape[2])
+            size = spatial_shape(score_maps[self.scales.index(1.0)])
         else:
-            shape = tf.shape(images)
-            size = ((shape[1] - 1) // self.output_stride + 1, (shape[2] - 1) // self.output_stride + 1)
+            height, width = spatial_shape(images)
+            size = ((height - 1) // self.output_stride + 1, (width - 1) // self.output_stride + 1)
         resize = resize_bilinear if align_corners else resize_half_pixel
         resized = [
             scores if scale == 1 else resize(scores, size)
@@ -157,6 +163,22 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
     model = DeepLab(backbone, head, config.scales, name="deeplab")
     model(keras.Input((None, None, 3)))
     return model
+
+
+def rebuild(model: DeepLab, config: ModelConfig, num_classes: int) -> DeepLab:
+    """Builds a network once more from another configuration, with the same weights, computing in float32.
+
+    Args:
+        model: the network.
+        config: differs from the network's in what does not change its weights, such as `atrous`.
+        num_classes: K, the network's.
+
+    Returns:
+        The other network, with copies of the weights.
+    """
+    other = build_network(config, num_classes)
+    other.set_weights(model.get_weights())
+    return other
 
 
 def build_model(experiment: str, num_classes: int, precision: str = "float32") -> DeepLab:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -88,12 +88,13 @@ def configure(config: Config) -> Config:
         raise UserError(str(error)) from error
 
 
-def load(workdir: str, info_of: Callable[[str], DatasetInfo]) -> tuple[DeepLab, Config]:
+def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence[str] = ()) -> tuple[DeepLab, Config]:
     """Loads the network that the flags name.
 
     Args:
         workdir: of train.py, or "" where --weights stands for it.
         info_of: from a --dataset name to its classes.
+        settings: further section.field=value, after those of --set.
 
     Returns:
         The model and its configuration, with the flags applied and its data set known.
@@ -117,7 +118,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo]) -> tuple[DeepLab, 
                 "--weights needs --dataset=NAME too: whose classes does the file know? Example: --dataset=voc12"
             )
         config = dataclasses.replace(configs.experiment_config(values.experiment), dataset=info_of(values.dataset))
-    config = configure(config)
+    config = configs.override(configure(config), settings)
     if workdir:
         return workdirs.load(workdir, config, best=values.best)
     model = build_network(config.model, config.info.num_classes, config.train.precision)

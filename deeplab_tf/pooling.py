@@ -28,9 +28,13 @@ def max_pool(x: tf.Tensor, stride: int, rate: int = 1) -> tf.Tensor:
         return _fold_windows(x, tf.maximum, x.dtype.min, rate)
     if stride == 1:
         return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
+    dynamic = tf.shape(x)
+    height, width = (dynamic[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
+    if all(isinstance(side, int) and side % 2 for side in (height, width)):
+        # SAME is 1/1 then. Without the large negative numbers of other padding, which would spoil a quantisation.
+        return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
     # At even sizes the last window starts on the last cell but one and ends one past the padding.
-    shape = tf.shape(x)
-    paddings = [[0, 0], [1, 2 - shape[1] % 2], [1, 2 - shape[2] % 2], [0, 0]]
+    paddings = [[0, 0], [1, 2 - height % 2], [1, 2 - width % 2], [0, 0]]
     padded = tf.pad(x, paddings, constant_values=x.dtype.min)
     return tf.nn.max_pool2d(padded, WINDOW, stride, padding="VALID")
 

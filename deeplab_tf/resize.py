@@ -41,6 +41,13 @@ def resize_half_pixel(x: tf.Tensor, size: tuple[int | tf.Tensor, int | tf.Tensor
     return tf.raw_ops.ResizeBilinear(images=x, size=tf.stack(size), align_corners=False, half_pixel_centers=True)
 
 
+def spatial_shape(x: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
+    """Returns H and W of [B, H, W, C]: numbers where they are known at graph time, int32 scalars where not."""
+    dynamic = tf.shape(x)
+    height, width = (dynamic[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
+    return height, width
+
+
 def scaled_size(size: int | tf.Tensor, scale: float) -> int | tf.Tensor:
     """Returns (size - 1) * scale + 1, the side that keeps the corners and the spacing (321 -> 241 at 0.75)."""
     ratio = as_fraction(scale)

@@ -103,6 +103,42 @@ def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
     assert "--overwrite" in one_line(again)
 
 
+def test_every_format_is_exported_and_predict_reads_them(data, workdir, tmp_path):
+    out, pictures = tmp_path / "exported", tmp_path / "pictures"
+    pictures.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 41, 3), np.uint8)).save(pictures / "street.png")
+    flags = (f"--workdir={workdir}", f"--out={out}", "--size=65", "--crf", "--precision=bfloat16")
+    done = command("export.py", *flags, f"--data_dir={data}", "--formats=saved_model,tflite,tflite_int8")
+    assert "bfloat16, with the CRF" in done.stdout and "the CRF is not in the TensorFlow Lite files" in done.stdout
+    for model in (out / "saved_model" / "1", out / "vgg16_large_fov.tflite", out / "vgg16_large_fov_int8.tflite"):
+        command("predict.py", f"--model={model}", f"--images={pictures}", f"--out={tmp_path / 'answers'}")
+        with Image.open(tmp_path / "answers" / "street.png") as mask:
+            assert mask.size == (41, 60) and mask.mode == "P"
+        refused = command("predict.py", f"--model={model}", f"--images={pictures}", "--out=o", "--crf", check=False)
+        assert ("CRF inside" if model.is_dir() else "take a SavedModel for --crf") in one_line(refused)
+    again = command("export.py", *flags, "--formats=saved_model,tflite", check=False)
+    assert "--overwrite" in one_line(again)
+    assert sorted(path.name for path in out.iterdir()) == [
+        "saved_model",
+        "vgg16_large_fov.tflite",
+        "vgg16_large_fov_int8.tflite",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--formats=tflite",), "add --size"),
+        (("--formats=tflite", "--size=512"), "the nearest are 505 and 513"),
+        (("--formats=tflite_int8", "--size=513"), "add --data_dir"),
+        (("--size=wide",), "--size takes pixels"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused_in_one_line(workdir, tmp_path, flags, says):
+    done = command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'out'}", *flags, check=False)
+    assert says in one_line(done) and not (tmp_path / "out").exists()
+
+
 def test_a_published_file_is_evaluated_without_a_workdir(data, workdir, tmp_path):
     arrays = {}
     for name, values in weights(workdir).items():

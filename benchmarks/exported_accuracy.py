@@ -1,0 +1,64 @@
+"""Scores exported models on a data set: python -m benchmarks.exported_accuracy DATA_DIR SPLIT IMAGES MODEL [MODEL ...].
+
+A MODEL is a workdir, a SavedModel or a .tflite file. All see the same images, the first IMAGES of the split (0 for
+all), one after the other. The table has the mean IoU over them; the share of the pixels that get the label of the first
+model; the largest difference of the two likeliest classes' probabilities where they do not, if the first model gives
+probabilities; and the seconds of an image.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from datasets import pipeline, tfrecord
+from deeplab_tf import exported, workdir
+from deeplab_tf.inference import build_predictor
+from deeplab_tf.metrics import ConfusionMatrix
+
+
+def main(data_dir: str, split: str, count: int, paths: list[str]) -> None:
+    """Prints the table."""
+    manifest = tfrecord.read_manifest(data_dir)
+    count = count or manifest.split(split).count
+    models = {}
+    for path in paths:
+        if exported.is_exported(path):
+            loaded = exported.load_exported(path)
+            models[path] = (loaded.labels, loaded.probabilities)
+        else:
+            model, config = workdir.load(path)
+            predict = build_predictor(model, config.inference)
+            models[path] = (exported.likeliest(predict), predict)
+    matrices = {path: ConfusionMatrix(manifest.info.num_classes, manifest.info.ignore_label) for path in paths}
+    seconds = dict.fromkeys(paths, 0.0)
+    differing, widest, pixels = dict.fromkeys(paths, 0), dict.fromkeys(paths, 0.0), 0
+    reference = models[paths[0]][1]
+    for _, image, labels in pipeline.evaluation_examples(data_dir, split).take(count).as_numpy_iterator():
+        probabilities = reference(image) if reference else None
+        first = None
+        pixels += labels.size
+        for path, (labels_of, _) in models.items():
+            begin = time.monotonic()
+            answer = labels_of(image)
+            seconds[path] += time.monotonic() - begin
+            matrices[path].update(labels, answer)
+            first = answer if first is None else first
+            differs = answer != first
+            differing[path] += int(differs.sum())
+            if differs.any() and probabilities is not None:
+                top = np.sort(probabilities[differs], axis=-1)
+                widest[path] = max(widest[path], float((top[:, -1] - top[:, -2]).max()))
+    print(f"{'mIoU %':>8}{'same %':>10}{'widest gap':>12}{'s':>8}  model")
+    for path in paths:
+        miou = matrices[path].summary(manifest.info.class_names)["miou"]
+        print(
+            f"{100 * miou:8.2f}{100 * (1 - differing[path] / pixels):10.4f}"
+            f"{widest[path]:12.4f}{seconds[path] / count:8.3f}  {path}"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])

@@ -1,0 +1,53 @@
+"""Times TensorFlow Lite files, one after the other in turns: python benchmarks/tflite.py FILE [FILE ...].
+
+The interpreter is that of the package ai-edge-litert where it is installed, else TensorFlow's own; both compute with
+XNNPACK where it can. The times are of the fastest of some calls: a machine that does something else too only adds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+
+import numpy as np
+
+ROUNDS, SECONDS = 20, 60.0
+
+
+def main(paths: list[str], threads: int = 2) -> None:
+    """Prints a table: milliseconds, megabytes, and the share of the operations that XNNPACK does not take over."""
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter
+    warnings.simplefilter("ignore")
+    models = {}
+    for path in paths:
+        interpreter = Interpreter(model_path=path, num_threads=threads)
+        interpreter.allocate_tensors()
+        [taken] = interpreter.get_input_details()
+        image = np.random.default_rng(0).integers(0, 256, taken["shape"], np.uint8)
+        interpreter.set_tensor(taken["index"], image)
+        interpreter.invoke()
+        models[path] = interpreter
+    seconds: dict[str, list[float]] = {path: [] for path in paths}
+    begin = time.monotonic()
+    for _ in range(ROUNDS):
+        for path, interpreter in models.items():
+            start = time.perf_counter()
+            interpreter.invoke()
+            seconds[path].append(time.perf_counter() - start)
+        if time.monotonic() - begin > SECONDS:
+            break
+    print(f"{'file':<64}{'MB':>8}{'ms, best':>10}{'median':>10}")
+    for path, times in seconds.items():
+        size = os.path.getsize(path) / 1e6
+        print(f"{os.path.basename(path):<64}{size:8.1f}{1e3 * min(times):10.1f}{1e3 * np.median(times):10.1f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

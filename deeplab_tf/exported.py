@@ -1,0 +1,67 @@
+"""What export.py wrote, loaded again: a SavedModel or a TensorFlow Lite file, asked in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from deeplab_tf.fixed_size import fit_image, unfit_answer
+from deeplab_tf.saved_model import Description, is_saved_model, load_saved_model
+from deeplab_tf.tflite import is_tflite, load_tflite
+
+
+class Exported(NamedTuple):
+    """A model that can be asked about images of any size.
+
+    Attributes:
+        description: what it says of itself.
+        labels: from an image uint8 [H, W, 3] to labels uint8 [H, W].
+        probabilities: from the same to float32 [H, W, K]; None where the model has labels only.
+    """
+
+    description: Description
+    labels: Callable[[np.ndarray], np.ndarray]
+    probabilities: Callable[[np.ndarray], np.ndarray] | None
+
+
+def is_exported(path: str) -> bool:
+    """Says whether a path is what export.py writes, and not a workdir."""
+    return is_saved_model(path) or is_tflite(path)
+
+
+def load_exported(path: str) -> Exported:
+    """Loads a SavedModel or a TensorFlow Lite file.
+
+    A model of one size gets larger images scaled down and smaller ones padded, see `fit_image`.
+
+    Raises:
+        UserError: neither of the two, or damaged.
+    """
+    if is_tflite(path):
+        predict, description = load_tflite(path)
+        return Exported(description, _of_any_size(predict, description), None)
+    predict, description = load_saved_model(path)
+    probabilities = _of_any_size(predict, description)
+    return Exported(description, likeliest(probabilities), probabilities)
+
+
+def likeliest(probabilities: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes a function to labels, uint8 [H, W], of one to probabilities, float [H, W, K]."""
+    return lambda image: np.argmax(probabilities(image), axis=-1).astype(np.uint8)
+
+
+def _of_any_size(
+    predict: Callable[[np.ndarray], np.ndarray], description: Description
+) -> Callable[[np.ndarray], np.ndarray]:
+    height, width = description.size
+    if height is None or width is None:
+        return predict
+    size = (height, width)
+
+    def fitted(image: np.ndarray) -> np.ndarray:
+        picture, inside = fit_image(image, size, description.mean_rgb)
+        return unfit_answer(predict(picture), inside, image.shape[:2])
+
+    return fitted
