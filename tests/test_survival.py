@@ -101,8 +101,8 @@ def test_a_training_killed_again_and_again_ends_with_the_same_weights(straight, 
 def assert_close(workdir, straight):
     ended = weights(workdir)
     for name, values in straight.items():
-        # Float additions come in another order; twenty steps let the difference grow.
-        np.testing.assert_allclose(ended[name], values, rtol=1e-3, atol=1e-5, err_msg=name)
+        # Float additions come in another order; the largest difference seen was 2e-7.
+        np.testing.assert_allclose(ended[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.slow
