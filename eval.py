@@ -6,6 +6,10 @@ Writes OUT/metrics.json, OUT/panel.png and OUT/pictures/; with --report also OUT
 here, predict.py and export.py answer in the same way. A split without labels gives an archive for a test server:
 
   python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --split=test --submission --crf
+
+Constants of the CRF that suit a network and its data are found, and written into the workdir, by
+
+  python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --crf_search
 """
 
 from typing import Any
@@ -24,6 +28,8 @@ flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF.")
 flags.DEFINE_enum(
     "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
 )
+flags.DEFINE_bool("crf_search", False, "Instead: cross-validate the CRF's constants, and write the best into WORKDIR.")
+flags.DEFINE_integer("crf_search_images", 100, "Images of the split for that, evenly spread.", lower_bound=1)
 flags.DEFINE_list("score_classes", [], "Average over these classes only; the others stay possible (wrong) answers.")
 flags.DEFINE_bool(
     "absent_as_zero", False, "Count a class in neither labels nor answers as IoU 0, as the released VOC script does."
@@ -63,6 +69,8 @@ def main() -> None:
     archive = ""
     if FLAGS.submission:
         archive = os.path.join(out_dir, submission.archive_name(manifest.info, split.name, FLAGS.competition))
+    if FLAGS.crf_search and (not FLAGS.workdir or not split.has_labels):
+        raise UserError("--crf_search needs a --workdir, which gets the best constants, and a split with labels.")
     model, config = model_flags.load(FLAGS.workdir, dataset_info)
     if config.info.class_names != manifest.info.class_names:
         raise UserError(
@@ -78,6 +86,10 @@ def main() -> None:
     stored = pipeline.evaluation_examples(FLAGS.data_dir, split.name, split.skipped, needs_labels=not archive)
     examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
     predict = build_predictor(model, config.inference)
+    if FLAGS.crf_search:
+        with tfrecord.naming_damage(manifest, split.name):
+            search_crf(predict, examples, split, config, out_dir)
+        return
     answers = answer_all(predict, examples, config.crf if FLAGS.crf else None, FLAGS.crf_backend)
     if archive:
         answers = submission.archived(answers, archive, manifest.info, FLAGS.competition)
@@ -106,6 +118,34 @@ def main() -> None:
         f"{split.count} images, {metrics['seconds_per_image']:.2f} s each for the network, "
         f"{metrics['images_per_second']:.2f} images/s in all; see {out_dir}"
     )
+
+
+def search_crf(predict: Any, examples: Any, split: Any, config: Any, out_dir: str) -> None:
+    """Searches the CRF's constants and writes them into the workdir."""
+    import dataclasses
+    import os
+
+    from deeplab_tf import crf_search, workdir
+
+    weights = os.stat(os.path.join(FLAGS.workdir, workdir.WEIGHTS_FILE))
+    source = {
+        "weights": [weights.st_size, weights.st_mtime_ns],
+        "data": [os.path.abspath(FLAGS.data_dir), split.name, split.count],
+        "model": dataclasses.asdict(config.model),
+        "inference": dataclasses.asdict(config.inference),
+    }
+    best = crf_search.search(
+        predict,
+        examples,
+        split.count,
+        config.info,
+        config.crf,
+        num_images=FLAGS.crf_search_images,
+        source=source,
+        out_dir=out_dir,
+    )
+    workdir.write_crf(FLAGS.workdir, best)
+    print(f"{best}, now in {FLAGS.workdir}/{workdir.CONFIG_FILE}; the table: {out_dir}/{crf_search.TEXT_FILE}")
 
 
 def write_report(evaluation: Any, config: Any, run_of_training: dict[str, Any], overlap: str, path: str) -> None:

@@ -17,7 +17,8 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
     Sec. 3.1  a finer output stride    output_stride.py
     Sec. 3.2  ASPP, LargeFOV           aspp.py
     Sec. 3.2  several scales, maximum  model.py, resize.py
-    Sec. 3.3  dense CRF                crf.py, mean_field.py, permutohedral.py
+    Sec. 3.3  dense CRF                crf.py, mean_field.py, permutohedral.py, crf_maps.py (Fig. 5)
+    Sec. 4.1.1  its constants          crf_search.py
     Sec. 4    loss, solver, training   losses.py, optimizer.py, dropout.py, training.py, train_step.py
     Sec. 4    evaluation               inference.py, metrics.py, trimap.py, evaluation.py
               export                   fold.py, saved_model.py, warm_up.py, tflite.py, exported.py, fixed_size.py

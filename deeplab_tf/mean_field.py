@@ -5,16 +5,18 @@ Tensors in, tensors out: for tf.function and SavedModel, for any size and number
 
 from __future__ import annotations
 
+import functools
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from deeplab_tf.permutohedral import GaussianFilter, build_filter, filter_in_parts
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 SMALLEST_PROBABILITY = 1e-20
-# Labels are filtered in groups of eight: TensorFlow's sparse product takes less time for eight columns than for
-# three. Above 31 it is slow, so there are three groups at most in one product.
+# Labels are kept and filtered in groups of eight, each on its own thread: TensorFlow's sparse product uses one thread,
+# and takes less time for eight columns than for three.
 _GROUP = 8
-_MOST_COLUMNS = 24
 
 
 def refine(
@@ -29,6 +31,7 @@ def refine(
     iterations: int,
     min_probability: tf.Tensor | float,
     normalization: str = "symmetric",
+    smoothness: GaussianFilter | None = None,
 ) -> tf.Tensor:
     """Refines the probabilities of one image.
 
@@ -47,6 +50,7 @@ def refine(
         min_probability: a label that no pixel gives this much, before the first or any later update, may be left
             out from then on; it gets 0. The likeliest stay, in groups of eight.
         normalization: "symmetric" or "after", see `deeplab_tf.permutohedral.build_filter`.
+        smoothness: from `build_smoothness`, for images of one size; built here by default.
 
     Returns:
         float32 [H, W, K], summing to 1 over the last axis.
@@ -59,7 +63,7 @@ def refine(
     if num_classes is None:
         raise ValueError("the CRF needs a known number of classes: probabilities [H, W, K] came with K unknown.")
     by_class = tf.transpose(tf.reshape(probabilities, [-1, num_classes]))  # [K, N]
-    labels = _find_likely(by_class, min_probability)  # [L]
+    labels = _find_likely(tf.reduce_max(by_class, axis=1), min_probability)  # [L]
     p = tf.maximum(tf.gather(by_class, labels), SMALLEST_PROBABILITY)
     p /= tf.reduce_sum(p, axis=0)
     # Whole groups: a label that does not exist, and has no chance, costs nothing.
@@ -67,89 +71,100 @@ def refine(
     labels = tf.pad(labels, [[0, missing]], constant_values=num_classes)
     log_p = tf.transpose(tf.pad(tf.math.log(p), [[0, missing], [0, 0]], constant_values=-100.0))  # [N, L]
     q = tf.transpose(tf.pad(p, [[0, missing], [0, 0]]))  # [N, L]
+    groups = _Groups(labels, _split(log_p, num_classes), _split(q, num_classes))
     if iterations > 0 and num_classes > 1:
-        position, colour = _embed_pixels(image)
+        position, colour = embed_pixels(image)
         bilateral = build_filter(
             [*(axis / sigma_alpha for axis in position), *(channel / sigma_beta for channel in colour)], normalization
         )
-        smooth = build_filter([axis / sigma_gamma for axis in position], normalization)
+        smooth = smoothness or build_smoothness(tf.shape(image)[0], tf.shape(image)[1], sigma_gamma, normalization)
         for i in range(iterations):
             if i > 0 and num_classes > _GROUP:
-                labels, log_p, q = _drop_unlikely(labels, log_p, q, min_probability)
+                groups = _drop_unlikely(groups, min_probability, num_classes)
             # Potts: up to a constant for the pixel, a label earns what the neighbours with that label weigh.
-            messages = _filter(bilateral, q, w1, num_classes) + _filter(smooth, q, w2, num_classes)
-            q = _softmax(tf.add_n([log_p, *messages]))
-    found = tf.size(labels)
-    rows = tf.tensor_scatter_nd_update(tf.fill([num_classes + 1], found), labels[:, None], tf.range(found))
-    refined = tf.gather(tf.pad(tf.transpose(q), [[0, 1], [0, 0]]), rows[:num_classes])  # [K, N]
+            logits = [
+                tf.add_n([log_p, *filter_in_parts(bilateral, q, w1), *filter_in_parts(smooth, q, w2)])
+                for log_p, q in zip(groups.log_p, groups.q, strict=True)
+            ]
+            groups = groups._replace(q=_softmax(logits))
+    found = tf.size(groups.labels)
+    rows = tf.tensor_scatter_nd_update(tf.fill([num_classes + 1], found), groups.labels[:, None], tf.range(found))
+    by_column = tf.transpose(tf.concat(groups.q, 1))  # [L, N]
+    refined = tf.gather(tf.pad(by_column, [[0, 1], [0, 0]]), rows[:num_classes])  # [K, N]
     return tf.reshape(tf.transpose(refined), tf.shape(probabilities))
 
 
-def _embed_pixels(image: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+class _Groups(NamedTuple):
+    """The labels that are left, eight together, as many groups as all classes would need; late ones may be empty.
+
+    Attributes:
+        labels: int32 [L], what the columns of all groups are.
+        log_p: float32 [N, 8] or [N, 0] each.
+        q: the current beliefs, of the same shapes.
+    """
+
+    labels: tf.Tensor
+    log_p: list[tf.Tensor]
+    q: list[tf.Tensor]
+
+
+def _split(columns: tf.Tensor, num_classes: int) -> list[tf.Tensor]:
+    """Cuts float32 [N, L] into the groups that num_classes classes would need."""
+    return [columns[:, start : start + _GROUP] for start in range(0, num_classes, _GROUP)]
+
+
+def build_smoothness(
+    height: tf.Tensor, width: tf.Tensor, sigma_gamma: tf.Tensor | float, normalization: str = "symmetric"
+) -> GaussianFilter:
+    """Builds the filter of the smoothness kernel, which depends on the size of an image but not on its colours."""
+    return build_filter([axis / sigma_gamma for axis in _positions(height, width)], normalization)
+
+
+def embed_pixels(image: tf.Tensor) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
     """Returns x and y in pixels, and red, green and blue in levels, each float32 [N], row by row."""
     shape = tf.shape(image)
-    height, width = shape[0], shape[1]
+    colours = tf.cast(tf.transpose(tf.reshape(image, [-1, 3])), tf.float32)
+    return _positions(shape[0], shape[1]), tf.unstack(colours)
+
+
+def _positions(height: tf.Tensor, width: tf.Tensor) -> list[tf.Tensor]:
     x = tf.tile(tf.range(tf.cast(width, tf.float32)), [height])
-    y = tf.reshape(tf.broadcast_to(tf.range(tf.cast(height, tf.float32))[:, None], [height, width]), [-1])
-    return [x, y], tf.unstack(tf.cast(tf.transpose(tf.reshape(image, [-1, 3])), tf.float32))
+    y = tf.repeat(tf.range(tf.cast(height, tf.float32)), width)
+    return [x, y]
 
 
-def _filter(gaussian: GaussianFilter, q: tf.Tensor, weight: tf.Tensor | float, num_classes: int) -> list[tf.Tensor]:
-    """Filters float32 [N, L]; returns parts of that shape, yet to be added up."""
-    if num_classes <= _MOST_COLUMNS:
-        return filter_in_parts(gaussian, q, weight)
-    # As many pieces as all classes would need; those without columns cost nothing.
-    pieces = [
-        filter_in_parts(gaussian, q[:, start : start + _MOST_COLUMNS], weight)
-        for start in range(0, num_classes, _MOST_COLUMNS)
-    ]
-    return [tf.concat(parts, axis=1) for parts in zip(*pieces, strict=True)]
-
-
-def _find_likely(by_class: tf.Tensor, min_probability: tf.Tensor | float) -> tf.Tensor:
+def _find_likely(highest: tf.Tensor, min_probability: tf.Tensor | float) -> tf.Tensor:
     """Picks the likeliest of some labels: all that reach min_probability somewhere, filled up to whole groups.
 
     Args:
-        by_class: float32 [L, N], probabilities.
+        highest: float32 [L], the largest probability of each.
         min_probability: to be reached.
 
     Returns:
-        int32, rows of by_class.
+        int32, which of the L.
     """
-    highest = tf.reduce_max(by_class, axis=1)
     needed = tf.maximum(tf.math.count_nonzero(highest >= min_probability, dtype=tf.int32), 1)
     return tf.math.top_k(highest, tf.minimum(-(-needed // _GROUP) * _GROUP, tf.size(highest))).indices
 
 
-def _drop_unlikely(
-    labels: tf.Tensor, log_p: tf.Tensor, q: tf.Tensor, min_probability: tf.Tensor | float
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Leaves out unlikely labels where that saves a group of columns.
+def _drop_unlikely(groups: _Groups, min_probability: tf.Tensor | float, num_classes: int) -> _Groups:
+    """Leaves out labels whose beliefs nowhere reach min_probability, where that saves a group."""
+    likely = _find_likely(tf.concat([tf.reduce_max(q, axis=0) for q in groups.q], 0), min_probability)
 
-    Args:
-        labels: int32 [L], what the columns are.
-        log_p: float32 [N, L].
-        q: float32 [N, L], the current beliefs.
-        min_probability: what a belief has to reach somewhere.
+    def drop() -> _Groups:
+        log_p, q = (
+            tf.transpose(tf.gather(tf.transpose(tf.concat(columns, 1)), likely)) for columns in (groups.log_p, groups.q)
+        )
+        q /= tf.reduce_sum(q, axis=1, keepdims=True)
+        return _Groups(tf.gather(groups.labels, likely), _split(log_p, num_classes), _split(q, num_classes))
 
-    Returns:
-        The three with as many columns or fewer.
-    """
-
-    def pick(columns: tf.Tensor, likely: tf.Tensor) -> tf.Tensor:
-        return tf.transpose(tf.gather(tf.transpose(columns), likely))
-
-    def drop() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        likely = _find_likely(tf.transpose(q), min_probability)
-        kept = pick(q, likely)
-        kept /= tf.reduce_sum(kept, axis=1, keepdims=True)
-        return tf.gather(labels, likely), pick(log_p, likely), kept
-
-    return tf.cond(tf.size(labels) > _GROUP, drop, lambda: (labels, log_p, q))
+    return tf.cond(tf.size(likely) < tf.size(groups.labels), drop, lambda: groups)
 
 
-def _softmax(logits: tf.Tensor) -> tf.Tensor:
-    """Normalises float32 [N, L]. For few columns this is twice as fast on CPUs as tf.nn.softmax."""
-    columns = tf.transpose(logits)
-    e = tf.exp(columns - tf.reduce_max(columns, axis=0))
-    return tf.transpose(e / tf.reduce_sum(e, axis=0))
+def _softmax(logits: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Normalises the columns of all groups. For few columns this is twice as fast on CPUs as tf.nn.softmax."""
+    columns = [tf.transpose(group) for group in logits]  # [8, N]
+    highest = tf.stop_gradient(functools.reduce(tf.maximum, [tf.reduce_max(group, axis=0) for group in columns]))
+    e = [tf.exp(group - highest) for group in columns]
+    total = tf.add_n([tf.reduce_sum(group, axis=0) for group in e])
+    return [tf.transpose(group / total) for group in e]

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from deeplab_tf import files, weights
 from deeplab_tf.config import SECTIONS, Config
+from deeplab_tf.crf import CrfParams
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab, build_network
 
@@ -145,6 +146,20 @@ def read_config(workdir: str) -> Config:
         raise UserError(f"{workdir} is no workdir of train.py: it has no {CONFIG_FILE}.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}. It was written by another version, or is damaged.") from error
+
+
+def write_crf(workdir: str, crf: CrfParams) -> None:
+    """Replaces the CRF's constants in config.json, for eval.py, predict.py and export.py.
+
+    Raises:
+        UserError: no workdir, one in which a training goes on, or one that cannot be written.
+    """
+    read_config(workdir)  # complains where there is none
+    path = os.path.join(workdir, CONFIG_FILE)
+    with locked(workdir):
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        files.write_json(path, {**content, "crf": dataclasses.asdict(crf)})
 
 
 def read_run(workdir: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -245,6 +246,23 @@ def test_evaluating_what_was_trained_on_is_warned_of_and_ways_to_ask_are_shared(
     )
     assert "warning: 4 of the 4 images of train are also in train of" in done.stdout
     assert json.loads((out / "metrics.json").read_text())["num_images"] == 4
+
+
+@pytest.mark.slow
+def test_the_crf_search_puts_what_it_found_into_the_workdir(data, workdir, tmp_path):
+    searched = tmp_path / "searched"
+    shutil.copytree(workdir, searched)
+    flags = (f"--workdir={searched}", f"--data_dir={data}", "--crf_search", "--crf_search_images=1")
+    command("eval.py", *flags, "--set=crf.iterations=1", "--set=crf.w2=2", f"--out={tmp_path / 'out'}")
+    table = json.loads((tmp_path / "out" / "crf_search.json").read_text())
+    config = json.loads((searched / "config.json").read_text())
+    best = max(table["scores"], key=lambda row: row["miou"])
+    assert config["crf"] == table["best"]
+    assert {name: best[name] for name in ("w1", "sigma_alpha", "sigma_beta")}.items() <= config["crf"].items()
+    assert (config["crf"]["w2"], config["crf"]["iterations"]) == (2.0, 1)
+    # All else stays.
+    before = json.loads((workdir / "config.json").read_text())
+    assert {**config, "crf": None} == {**before, "crf": None}
 
 
 def test_only_data_with_a_test_server_can_be_submitted(data, workdir):

@@ -277,6 +277,17 @@ def test_a_saved_model_holds_it_without_any_python(tmp_path):
     )
 
 
+def test_the_filter_kept_for_the_next_image_is_that_of_its_size_and_constants():
+    image, probabilities = discs(seed=10)
+    first = dense_crf(image, probabilities)
+    dense_crf(*discs(seed=10, height=15, width=20))
+    wider = dense_crf(image, probabilities, CrfParams(sigma_gamma=2))
+    np.testing.assert_array_equal(dense_crf(image, probabilities), first)
+    for sigma_gamma, kept in ((1.0, first), (2.0, wider)):
+        fresh = refine(image, probabilities, 4.0, 67.0, 3.0, 3.0, sigma_gamma, iterations=10, min_probability=0.03)
+        np.testing.assert_allclose(kept, fresh, atol=1e-5)
+
+
 def test_gradients_agree_with_differences():
     image, probabilities = discs(seed=9, height=8, width=10, num_classes=3)
     target = tf.one_hot(np.random.default_rng(1).integers(0, 3, (8, 10)), 3)
