@@ -127,7 +127,7 @@ def search_crf(predict: Any, examples: Any, split: Any, config: Any, out_dir: st
 
     from deeplab_tf import crf_search, workdir
 
-    weights = os.stat(os.path.join(FLAGS.workdir, workdir.WEIGHTS_FILE))
+    weights = os.stat(os.path.join(FLAGS.workdir, workdir.BEST_WEIGHTS_FILE if FLAGS.best else workdir.WEIGHTS_FILE))
     source = {
         "weights": [weights.st_size, weights.st_mtime_ns],
         "data": [os.path.abspath(FLAGS.data_dir), split.name, split.count],
