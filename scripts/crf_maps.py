@@ -16,7 +16,7 @@ from deeplab_tf.errors import UserError
 
 def define_flags() -> None:
     """Defines the flags."""
-    flags.DEFINE_string("model", "", "The --workdir of train.py, or a SavedModel of export.py.")
+    flags.DEFINE_string("model", "", "The --workdir of train.py.")
     flags.DEFINE_string("image", "", "The image.")
     flags.DEFINE_string("class_name", "", "The class; by default the one with the most pixels, background aside.")
     flags.DEFINE_list("updates", ["0", "1", "2", "10"], "After how many mean-field updates; 0 is the network's answer.")
@@ -27,10 +27,8 @@ def define_flags() -> None:
 def main() -> None:
     """Predicts, refines and draws."""
     # Imported here, so that --help and a mistyped flag answer at once.
-    import functools
-
     from datasets import raw_files, tfrecord
-    from deeplab_tf import saved_model, visualize, workdir
+    from deeplab_tf import visualize, workdir
     from deeplab_tf.config import override
     from deeplab_tf.crf_maps import draw_maps
     from deeplab_tf.inference import predict_probabilities
@@ -44,18 +42,14 @@ def main() -> None:
         raise UserError(f"--updates takes whole numbers such as 0,1,2,10; got {','.join(values.updates)}.") from None
     if not updates or min(updates) < 0:
         raise UserError(f"--updates takes numbers of at least 0; got {','.join(values.updates)}.")
-    if saved_model.is_saved_model(values.model):
-        predict, config = saved_model.load_saved_model(values.model)
-    else:
-        model, config = workdir.load(values.model)
-        predict = functools.partial(predict_probabilities, model, options=config.inference)
-    config = override(config, values.set)
+    model, config = workdir.load(values.model, override(workdir.read_config(values.model), values.set))
     names = config.info.class_names
     if values.class_name and values.class_name not in names:
         raise UserError(f"--class_name={values.class_name} is none of {', '.join(names)}.")
     image = tfrecord.decode_image(raw_files.read_image(values.image)).numpy()
     label = names.index(values.class_name) if values.class_name else None
-    picture = draw_maps(image, predict(image), config.crf, names, updates, label)
+    probabilities = predict_probabilities(model, image, config.inference)
+    picture = draw_maps(image, probabilities, config.crf, names, updates, label)
     visualize.save_image(values.out, picture)
     print(f"see {values.out}")
 
