@@ -11,10 +11,6 @@ from absl import flags
 from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", "", "The --workdir of train.py, after the training.")
-flags.DEFINE_string("out", "", "Folder for the copy.")
-
 KEPT = ("split", "init", "date", "git_revision", "versions")
 """What config.json says about the run; its command is in the folder's README."""
 
@@ -40,27 +36,48 @@ def halve(source: str, target: str) -> None:
             after.create_dataset(name, data=array)
 
 
-def main() -> None:
-    """Wires the flags to the files."""
+def publish(workdir: str, out_dir: str) -> None:
+    """Copies what the commands need of a workdir.
+
+    Args:
+        workdir: of train.py, after the training.
+        out_dir: folder for the copy; made where missing.
+
+    Raises:
+        UserError: not a trained network, or the copy cannot be written.
+    """
     import json
     import os
 
-    from deeplab_tf import files, workdir
+    from deeplab_tf import files
+    from deeplab_tf import workdir as workdirs
 
-    if not FLAGS.workdir or not FLAGS.out:
-        raise UserError("--workdir and --out are needed: what train.py left, and a folder for the copy.")
-    workdir.load(FLAGS.workdir)  # refuses what is not a trained network
-    with open(os.path.join(FLAGS.workdir, workdir.CONFIG_FILE), encoding="utf-8") as file:
+    workdirs.load(workdir)  # refuses what is not a trained network
+    with open(os.path.join(workdir, workdirs.CONFIG_FILE), encoding="utf-8") as file:
         config = json.load(file)
     config.pop("earlier_runs", None)
     config["run"] = {name: config["run"][name] for name in KEPT if name in config["run"]}
-    files.make_folder(FLAGS.out, "--out")
-    files.write_json(os.path.join(FLAGS.out, workdir.CONFIG_FILE), config)
-    source, target = (os.path.join(folder, workdir.WEIGHTS_FILE) for folder in (FLAGS.workdir, FLAGS.out))
+    files.make_folder(out_dir, "--out")
+    files.write_json(os.path.join(out_dir, workdirs.CONFIG_FILE), config)
+    source, target = (os.path.join(folder, workdirs.WEIGHTS_FILE) for folder in (workdir, out_dir))
     files.write_atomically(target, lambda path: halve(source, path))
-    workdir.load(FLAGS.out)
+    workdirs.load(out_dir)
     print(f"{target}: {os.path.getsize(target) / 1e6:.1f} MB, of {os.path.getsize(source) / 1e6:.1f} MB")
 
 
+def _define_flags() -> None:
+    flags.DEFINE_string("workdir", "", "The --workdir of train.py, after the training.")
+    flags.DEFINE_string("out", "", "Folder for the copy.")
+
+
+def main() -> None:
+    """Publishes as the flags say."""
+    values = flags.FLAGS
+    if not values.workdir or not values.out:
+        raise UserError("--workdir and --out are needed: what train.py left, and a folder for the copy.")
+    publish(values.workdir, values.out)
+
+
 if __name__ == "__main__":
+    _define_flags()
     run(main)

@@ -25,12 +25,9 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def test_a_published_model_is_half_as_large_and_loads_like_a_workdir(workdir, tmp_path, monkeypatch):
+def test_a_published_model_is_half_as_large_and_loads_like_a_workdir(workdir, tmp_path):
     out = str(tmp_path / "models" / "toy")
-    publish_model.FLAGS.mark_as_parsed()
-    monkeypatch.setattr(publish_model.FLAGS["workdir"], "value", workdir)
-    monkeypatch.setattr(publish_model.FLAGS["out"], "value", out)
-    publish_model.main()
+    publish_model.publish(workdir, out)
     sizes = [os.path.getsize(os.path.join(folder, "model.weights.h5")) for folder in (workdir, out)]
     assert sizes[1] < 0.6 * sizes[0]
     (before, config), (after, published) = workdirs.load(workdir), workdirs.load(out)
