@@ -1,3 +1,7 @@
+import json
+import math
+import struct
+
 import h5py
 import numpy as np
 import pytest
@@ -9,9 +13,16 @@ from deeplab_tf.weights.__main__ import convert, inspect
 from tests import oracles
 
 
-def shapes_as_npz(path, parameters):
-    """A file with the names and shapes of a network, zeros inside: nothing on disk but headers, compressed."""
-    np.savez_compressed(path, **{name: np.zeros(shape, np.float32) for name, shape in parameters})
+def shapes_only(path, parameters):
+    """A .safetensors file with the names and shapes of a network, zeros inside: a hole that takes no disk."""
+    header, end = {}, 0
+    for name, shape in parameters:
+        begin, end = end, end + 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
     return str(path)
 
 
@@ -21,37 +32,37 @@ def resized(parameters, changes):
 
 def test_a_resnet_file_fits_the_network_of_its_depth_and_head(tmp_path):
     aspp = oracles.resnet_parameters(50, num_classes=9)
-    path = shapes_as_npz(tmp_path / "aspp.npz", aspp)
+    path = shapes_only(tmp_path / "aspp.safetensors", aspp)
     assert find_fit(path) == (("resnet50_aspp", "resnet50_aspp_msc"), 9)
     one = [entry for entry in aspp if not entry[0].startswith(("base.aspp.c1", "base.aspp.c2", "base.aspp.c3"))]
-    path = shapes_as_npz(tmp_path / "large_fov.npz", one)
+    path = shapes_only(tmp_path / "large_fov.safetensors", one)
     assert find_fit(path) == (("resnet50_large_fov", "resnet50_large_fov_msc"), 9)
-    path = shapes_as_npz(tmp_path / "plain.npz", resized(one, {"base.aspp.c0.weight": (9, 2048, 1, 1)}))
+    path = shapes_only(tmp_path / "plain.safetensors", resized(one, {"base.aspp.c0.weight": (9, 2048, 1, 1)}))
     assert find_fit(path) == (("resnet50", "resnet50_msc"), 9)
     deep = oracles.resnet_parameters(101, num_classes=9)
     headers = [entry for entry in deep if "layer4" in entry[0] or "aspp" in entry[0]]
-    path = shapes_as_npz(tmp_path / "deep.npz", headers)
+    path = shapes_only(tmp_path / "deep.safetensors", headers)
     assert find_fit(path) == (("resnet101_aspp", "resnet101_aspp_msc"), 9)
 
 
 def test_a_vgg_file_fits_every_experiment_with_its_weights(tmp_path):
-    path = shapes_as_npz(tmp_path / "large_fov.npz", oracles.vgg16_parameters(1, num_classes=5))
+    path = shapes_only(tmp_path / "large_fov.safetensors", oracles.vgg16_parameters(1, num_classes=5))
     assert find_fit(path) == (("vgg16_large_fov",), 5)
     heads = [entry for entry in oracles.vgg16_parameters(4, num_classes=5) if entry[0].startswith("fc")]
-    assert find_fit(shapes_as_npz(tmp_path / "aspp.npz", heads)) == (("vgg16_aspp_s", "vgg16_aspp_l"), 5)
+    assert find_fit(shapes_only(tmp_path / "aspp.safetensors", heads)) == (("vgg16_aspp_s", "vgg16_aspp_l"), 5)
     four = [("fc6.weight", (4096, 512, 4, 4)), ("fc8_pascal.weight", (5, 4096, 1, 1))]
-    assert find_fit(shapes_as_npz(tmp_path / "4x4.npz", four)) == (("vgg16_4x4_r4", "vgg16_4x4_r8"), 5)
+    assert find_fit(shapes_only(tmp_path / "4x4.safetensors", four)) == (("vgg16_4x4_r4", "vgg16_4x4_r8"), 5)
 
 
 def test_a_trunk_without_a_head_fits_nothing(tmp_path):
-    path = shapes_as_npz(tmp_path / "trunk.npz", [("conv1_1.weight", (64, 3, 3, 3))])
+    path = shapes_only(tmp_path / "trunk.safetensors", [("conv1_1.weight", (64, 3, 3, 3))])
     assert find_fit(path) is None
     with pytest.raises(UserError, match="holds no classifier"):
         convert(path, str(tmp_path / "out.weights.h5"), "", False)
 
 
 def test_inspect_lists_names_shapes_and_the_fit(tmp_path, capsys):
-    path = shapes_as_npz(tmp_path / "w.npz", oracles.vgg16_parameters(1, num_classes=5))
+    path = shapes_only(tmp_path / "w.safetensors", oracles.vgg16_parameters(1, num_classes=5))
     inspect(path)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["conv1_1.weight", "float32", "64x3x3x3"]
