@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
 
+from deeplab_tf import native_messages
 from deeplab_tf.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -55,28 +55,16 @@ def _exit_with_line(message: str) -> NoReturn:
 
 
 def _import_tensorflow_quietly() -> None:
-    """Imports TensorFlow without its start-up messages: the one line a user must read is not to be the last of ten.
+    """Imports TensorFlow without its start-up messages.
 
-    TF_CPP_MIN_LOG_LEVEL alone does not do it: the first messages come before TensorFlow reads it. If the
-    import fails, what it said is shown.
+    TF_CPP_MIN_LOG_LEVEL alone does not do it: the first messages come before TensorFlow reads it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            import keras  # noqa: F401
-            import tensorflow  # noqa: F401
+    with native_messages.held_back():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
 
-            logging.set_verbosity(logging.WARNING)
-        except BaseException:
-            said.seek(0)
-            os.write(stderr, said.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        logging.set_verbosity(logging.WARNING)
 
 
 def run(main: Callable[..., None], takes_arguments: bool = False, needs_tensorflow: bool = True) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from deeplab_tf import files
+from deeplab_tf import files, native_messages
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError
 from deeplab_tf.fold import fold_weights
@@ -167,14 +167,15 @@ def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Descript
     Raises:
         UserError: not a file of this project, or damaged.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            description = Description.from_json(archive.read(_DESCRIPTION_FILE).decode())
-        return _interpret(tf_lite_interpreter(model_path=path)), description
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {str(error).splitlines()[0]}"
-        ) from error
+    with native_messages.held_back():  # the interpreter names its delegates
+        try:
+            with zipfile.ZipFile(path) as archive:
+                description = Description.from_json(archive.read(_DESCRIPTION_FILE).decode())
+            return _interpret(tf_lite_interpreter(model_path=path)), description
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def tf_lite_interpreter(**source: Any) -> Any:

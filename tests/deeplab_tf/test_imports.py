@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info"}
 LEAVES = "atrous losses metrics normalization optimizer permutohedral pooling resize visualize dropout".split()
-LEAVES += "fold warm_up fixed_size".split()
+LEAVES += "fold warm_up fixed_size native_messages".split()
 WITH_FLAGS = {"command_line.py", "model_flags.py", "__main__.py", "convert.py", "check.py"}
 WITH_FLAGS |= {"train.py", "eval.py", "predict.py", "export.py"}
 
