@@ -13,6 +13,7 @@ import json
 import os
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,8 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(f"file:{path.absolute().as_posix().replace('?', '%3f')}?mode=ro", uri=True)
+        # Python 3.13 warns of connections that nobody closed.
+        weakref.finalize(self, self._database.close)
 
     def labelled_stems(self) -> list[str]:
         """Returns the images that show an object, crowds aside: file names without ending, sorted."""
