@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from deeplab_tf.errors import UserError
+
+
+@contextlib.contextmanager
+def complete_or_absent(path: str) -> Iterator[str]:
+    """Gives a temporary name beside `path`, with the same ending, and renames what was written there at the end.
+
+    Args:
+        path: the file to be. Where the block fails, it stays as it was.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".writing.{name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
+        ) from error
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
 
 
 def write_atomically(path: str, write: Callable[[str], None]) -> None:
@@ -22,18 +47,8 @@ def write_atomically(path: str, write: Callable[[str], None]) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".writing.{name}")
-    try:
+    with complete_or_absent(path) as temporary:
         write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
 
 
 def write_folder_atomically(path: str, write: Callable[[str], None]) -> None:

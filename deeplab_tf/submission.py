@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from deeplab_tf import visualize
+from deeplab_tf import files, visualize
 from deeplab_tf.answers import Answer
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
@@ -61,22 +61,11 @@ def archived(answers: Iterable[Answer], path: str, info: DatasetInfo, competitio
     Raises:
         UserError: the folder cannot be written.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".writing.{name}")
     open_archive = _voc12_archive if info.name == "voc12" else _cityscapes_archive
-    try:
-        with open_archive(temporary, info, competition) as add:
-            for answer in answers:
-                add(os.path.basename(answer.image_id), answer.predictions[-1])
-                yield answer
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Check the rights and the free space."
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+    with files.complete_or_absent(path) as temporary, open_archive(temporary, info, competition) as add:
+        for answer in answers:
+            add(os.path.basename(answer.image_id), answer.predictions[-1])
+            yield answer
 
 
 Add = Callable[[str, np.ndarray], None]
