@@ -1,6 +1,8 @@
 # The environment is .venv. It is made by the first target that needs it, and brought up to date when the
 # requirements change. Another Python for it: make setup PYTHON=python3.12
 PYTHON ?= python3
+# The fast tests run in so many processes; each holds a TensorFlow, 2 to 3 GB.
+WORKERS ?= 2
 
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
@@ -20,7 +22,7 @@ demo: $(INSTALLED) ## Generate data, train, evaluate, export and segment, into d
 	@$(PY) scripts/demo.py
 
 test: $(INSTALLED) ## Run the tests that take seconds
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 test-slow: $(INSTALLED) ## Run the tests that take minutes
 	@$(PY) -m pytest -m slow

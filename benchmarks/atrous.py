@@ -5,8 +5,9 @@
 Every convolution of the paper's networks that has a rate, at crops of 321 and 513 pixels, batch 1 and 4, float32 and
 bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, "auto", by TensorFlow's own
 dilated convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways
-take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. --quick takes
-batch 1 and crops of 321 only. The tables are printed; the plot is DIR/atrous_ratios.png.
+take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. Cases are taken
+from the cheapest to the dearest, which takes an hour by itself. --quick takes batch 1 and crops of 321 only. The tables
+are printed; the plot is DIR/atrous_ratios.png.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,11 @@ class Case:
         size = f"{self.batch}x{self.cells}x{self.cells}"
         return f"{self.layer} {self.channels}->{self.filters} {kernel} r={self.rate}, {size}, {self.dtype}"
 
+    @property
+    def multiplications(self) -> int:
+        """Of an ordinary convolution with as many taps."""
+        return self.batch * self.cells**2 * self.kernel_size**2 * self.channels * self.filters
+
 
 LAYERS = [
     *(("conv5", 512, 512, 3, 2), ("res4", 256, 256, 3, 2), ("res5", 512, 512, 3, 4)),
@@ -59,11 +64,12 @@ LAYERS = [
 ]
 
 
-def cases(quick: bool) -> Iterator[Case]:
-    for batch, cells in ((1, 41),) if quick else ((1, 41), (4, 41), (1, 65), (4, 65)):
-        for dtype in ("float32", "bfloat16"):
-            for layer in LAYERS:
-                yield Case(*layer, cells, batch, dtype)
+def cases(quick: bool) -> list[Case]:
+    """All of them, the cheapest first."""
+    sizes = ((1, 41),) if quick else ((1, 41), (4, 41), (1, 65), (4, 65))
+    dtypes = ("float32", "bfloat16")
+    chosen = [Case(*layer, cells, batch, dtype) for batch, cells in sizes for dtype in dtypes for layer in LAYERS]
+    return sorted(chosen, key=lambda case: case.multiplications)
 
 
 def measure(case: Case, seconds: float) -> dict[str, Any]:

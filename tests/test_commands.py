@@ -104,6 +104,7 @@ def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
     assert "--overwrite" in one_line(again)
 
 
+@pytest.mark.slow
 def test_every_format_is_exported_and_predict_reads_them(data, workdir, tmp_path):
     out, pictures = tmp_path / "exported", tmp_path / "pictures"
     pictures.mkdir()
