@@ -6,8 +6,11 @@ Every convolution of the paper's networks that has a rate, at crops of 321 and 5
 bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by default, "auto", by TensorFlow's own
 dilated convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways
 take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. Cases are taken
-from the cheapest to the dearest, which takes an hour by itself. --quick takes batch 1 and crops of 321 only. The tables
-are printed; the plot is DIR/atrous_ratios.png.
+from the cheapest to the dearest, which takes an hour by itself. --quick takes batch 1 and crops of 321 only.
+
+DIR/atrous.md has a table for each size, batch and dtype: milliseconds by the clock, medians, in the order above; the
+ratios of the default and of "auto" to the faster of dilated and with_space_to_batch; and the spread, the largest
+distance of the quartiles as a share of the median. DIR/atrous_ratios.png draws the first ratio.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ FLAGS = flags.FLAGS
 WAYS = ("deinterlace", "auto", "dilated", "with_space_to_batch", "rate 1")
 ALTERNATIVES = ("dilated", "with_space_to_batch")  # rate 1 computes something else
 PASSES = ("forward", "both")
+HEADER = "| layer | rate | phases | forward | ratio | spread | forward + backward | ratio | spread |"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,29 +131,40 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
     }
 
 
-def ratio(result: dict[str, Any], which: str, unit: str) -> float:
-    """Deinterlacing's time over that of the fastest alternative."""
-    times = result[which]
-    return times["deinterlace"][unit] / min(times[name][unit] for name in ALTERNATIVES)
+def ratio(times: dict[str, dict[str, float]], way: str = "deinterlace", unit: str = "median") -> float:
+    """A way's time over that of the fastest alternative; unit "median" (by the clock) or "cpu"."""
+    return times[way][unit] / min(times[name][unit] for name in ALTERNATIVES)
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = [
-        "Wall-clock ms, median (quartiles); then deinterlace / fastest alternative, by wall clock and by CPU time.",
-        "",
-        "| layer | pass | deinterlace | auto | dilated | with_space_to_batch | rate 1 | wall | CPU |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, result in results.items():
-        for which in PASSES:
-            cells = [
-                f"{times['median']:.1f} ({times['low']:.1f}-{times['high']:.1f})"
-                for times in (result[which][way] for way in WAYS)
-            ]
-            label = "forward" if which == "forward" else "forward + backward"
-            ratios = [f"{ratio(result, which, unit):.2f}" for unit in ("median", "cpu")]
-            lines.append(f"| {name} | {label} | " + " | ".join([*cells, *ratios]) + " |")
+def row(result: dict[str, Any]) -> str:
+    """One line of a table of `tables`."""
+    case = Case(**result["case"])
+    phase = -(-case.cells // case.rate)
+    line = f"| {case.layer} {case.channels}->{case.filters} {case.kernel_size}x{case.kernel_size} | {case.rate} "
+    line += f"| {phase}x{phase} |"
+    for which in PASSES:
+        times = result[which]
+        milliseconds = " / ".join(f"{times[way]['median']:.3g}" for way in WAYS)
+        spread = max((times[way]["high"] - times[way]["low"]) / times[way]["median"] for way in WAYS)
+        line += f" {milliseconds} | {ratio(times):.2f}, {ratio(times, 'auto'):.2f} | {100 * spread:.0f} % |"
+    return line
+
+
+def tables(results: dict[str, Any]) -> str:
+    """A table for each size of the map, batch and dtype."""
+    groups: dict[str, list[str]] = {}
+    for result in sorted(results.values(), key=lambda result: LAYERS.index(_layer(result["case"]))):
+        case = result["case"]
+        title = f"{case['dtype']}, {case['cells']}x{case['cells']} cells, batch {case['batch']}"
+        groups.setdefault(title, []).append(row(result))
+    lines = []
+    for title, rows in sorted(groups.items(), key=lambda item: item[0].split(", ")[::-1]):
+        lines += [f"### {title}", "", HEADER, "|---" * 9 + "|", *rows, ""]
     return "\n".join(lines)
+
+
+def _layer(case: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(case[field] for field in ("layer", "channels", "filters", "kernel_size", "rate"))
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
@@ -164,10 +179,10 @@ def plot(results: dict[str, Any], path: Path) -> None:
         for dtype, marker in (("float32", "o"), ("bfloat16", "^")):
             chosen = [r for r in results.values() if r["case"]["dtype"] == dtype]
             rates = [r["case"]["rate"] for r in chosen]
-            axis.semilogy(rates, [ratio(r, which, "cpu") for r in chosen], marker, label=dtype, alpha=0.7)
+            axis.semilogy(rates, [ratio(r[which]) for r in chosen], marker, label=dtype, alpha=0.6)
         axis.axhline(1, color="grey", linewidth=1)
         axis.set(title=title, xlabel="rate", xticks=sorted({layer[4] for layer in LAYERS}))
-    axes[0].set_ylabel("CPU time, deinterlaced / fastest alternative")
+    axes[0].set_ylabel("time, deinterlaced / fastest alternative")
     axes[0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=80)
@@ -187,8 +202,8 @@ def run(quick: bool, only: str, out: Path, minutes: float, seconds_per_case: flo
             break
         results[case.name] = measure(case, seconds_per_case)
         path.write_text(json.dumps(results, indent=1))
-        print(table({case.name: results[case.name]}).splitlines()[-2:], flush=True)
-    print(table(results))
+        print(f"{case.name}: {row(results[case.name])}", flush=True)
+    (out / "atrous.md").write_text(tables(results))
     plot(results, out / "atrous_ratios.png")
 
 

@@ -8,7 +8,7 @@ gives the atrous answer exactly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -38,7 +38,7 @@ def deinterlace(x: tf.Tensor, rate: int) -> tf.Tensor:
     Raises:
         ValueError: rate < 1, or x is not of rank 4.
     """
-    x = _feature_map(x, rate)
+    x = feature_map(x, rate)
     height, width = _spatial_shape(x)
     return tf.space_to_batch(x, [rate, rate], [[0, -height % rate], [0, -width % rate]])
 
@@ -58,7 +58,7 @@ def interlace(x: tf.Tensor, rate: int, height: int | tf.Tensor, width: int | tf.
     Raises:
         ValueError: rate < 1, or x is not of rank 4.
     """
-    x = _feature_map(x, rate)
+    x = feature_map(x, rate)
     phase_height, phase_width = _spatial_shape(x)
     crops = [[0, phase_height * rate - height], [0, phase_width * rate - width]]
     return tf.batch_to_space(x, [rate, rate], crops)
@@ -83,9 +83,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     Raises:
         ValueError: rate < 1, x is not of rank 4, or an unknown implementation.
     """
-    x = _feature_map(x, rate)
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
+    x = feature_map(x, rate)
+    check_implementation(implementation)
     if rate == 1 or implementation == "dilated":
         return _dilated(x, kernel, rate)
     form = _form(x, kernel, rate)
@@ -126,13 +125,7 @@ class AtrousConv2D(keras.layers.Conv2D):
         implementation: str = "deinterlace",
         **kwargs: Any,
     ) -> None:
-        fixed = [name for name in self._FIXED if name in kwargs]
-        if fixed:
-            raise ValueError(f"AtrousConv2D has stride 1 and padding 'same'; it takes no {', '.join(fixed)}.")
-        if rate < 1:
-            raise ValueError(f"rate must be >= 1, got {rate}. Rate 1 is ordinary convolution.")
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
+        check_layer(self, self._FIXED, kwargs, rate, implementation)
         super().__init__(
             filters, kernel_size, padding="same", data_format="channels_last", dilation_rate=rate, **kwargs
         )
@@ -158,6 +151,38 @@ class AtrousConv2D(keras.layers.Conv2D):
             config.pop(name)
         config.update(rate=self.rate, implementation=self.implementation)
         return config
+
+
+def check_layer(
+    layer: keras.layers.Layer, fixed: Iterable[str], arguments: Iterable[str], rate: int, implementation: str
+) -> None:
+    """Refuses what an atrous layer cannot be made with: names of arguments that it fixes, a rate, an implementation."""
+    if refused := [name for name in fixed if name in arguments]:
+        name = type(layer).__name__
+        raise ValueError(f"{name} has stride 1 and padding 'same'; it takes no {', '.join(refused)}.")
+    check_rate(rate)
+    check_implementation(implementation)
+
+
+def feature_map(x: tf.Tensor, rate: int) -> tf.Tensor:
+    """Returns x as a tensor; refuses what is not of rank 4, and a rate below 1."""
+    check_rate(rate)
+    x = tf.convert_to_tensor(x)
+    if x.shape.rank != 4:
+        raise ValueError(f"expected a feature map [B, H, W, C], got shape {x.shape}.")
+    return x
+
+
+def check_rate(rate: int) -> None:
+    """Refuses a rate below 1."""
+    if rate < 1:
+        raise ValueError(f"rate must be >= 1, got {rate}. Rate 1 is ordinary convolution.")
+
+
+def check_implementation(implementation: str) -> None:
+    """Refuses an unknown implementation."""
+    if implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
 
 
 def _form(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> Form:
@@ -288,15 +313,6 @@ def _tap_offsets(kernel_size: int, rate: int) -> list[int]:
     """Where the taps lie relative to the output cell; of an odd total of padding the smaller half comes first."""
     before = (kernel_size - 1) * rate // 2
     return [tap * rate - before for tap in range(kernel_size)]
-
-
-def _feature_map(x: tf.Tensor, rate: int) -> tf.Tensor:
-    x = tf.convert_to_tensor(x)
-    if rate < 1:
-        raise ValueError(f"rate must be >= 1, got {rate}. Rate 1 is ordinary convolution.")
-    if x.shape.rank != 4:
-        raise ValueError(f"expected a feature map [B, H, W, C], got shape {x.shape}.")
-    return x
 
 
 def _spatial_shape(x: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab_tf.atrous import IMPLEMENTATIONS, deinterlace, interlace
+from deeplab_tf.atrous import check_implementation, check_layer, deinterlace, feature_map, interlace
 
 
 def atrous_depthwise_conv2d(
@@ -25,7 +25,8 @@ def atrous_depthwise_conv2d(
         x: float [B, H, W, C]; H and W may be unknown at graph time.
         kernel: [k, k, C, m], dtype of x, k odd; m outputs per channel.
         rate: r >= 1, in feature-map cells.
-        implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution.
+        implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution; "auto" is the
+            first.
 
     Returns:
         Same dtype as x, [B, H, W, C*m].
@@ -33,9 +34,8 @@ def atrous_depthwise_conv2d(
     Raises:
         ValueError: rate < 1, x is not of rank 4, an even kernel at rate > 1, or an unknown implementation.
     """
-    x = tf.convert_to_tensor(x)
-    if implementation not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
+    x = feature_map(x, rate)
+    check_implementation(implementation)
     if rate == 1:
         return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME")
     if not all(size % 2 for size in kernel.shape[:2]):
@@ -58,7 +58,8 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     Args:
         kernel_size: k, or (kh, kw); odd.
         rate: r >= 1, in feature-map cells.
-        implementation: "deinterlace" or "dilated"; the same numbers up to rounding.
+        implementation: "deinterlace", "dilated" or "auto", see `atrous_depthwise_conv2d`; the same numbers up to
+            rounding.
         **kwargs: as for `keras.layers.DepthwiseConv2D`.
 
     Raises:
@@ -70,13 +71,7 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
     def __init__(
         self, kernel_size: int | tuple[int, int], rate: int = 1, implementation: str = "deinterlace", **kwargs: Any
     ) -> None:
-        fixed = [name for name in self._FIXED if name in kwargs]
-        if fixed:
-            raise ValueError(f"AtrousDepthwiseConv2D has stride 1 and padding 'same'; it takes no {', '.join(fixed)}.")
-        if rate < 1:
-            raise ValueError(f"rate must be >= 1, got {rate}. Rate 1 is ordinary convolution.")
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(f"implementation must be one of {IMPLEMENTATIONS}, got {implementation!r}.")
+        check_layer(self, self._FIXED, kwargs, rate, implementation)
         super().__init__(kernel_size, padding="same", data_format="channels_last", dilation_rate=rate, **kwargs)
         self.rate = rate
         self.implementation = implementation
