@@ -8,7 +8,7 @@ strides    a network re-strided from output stride 32 to 16, 8 and 4, with the s
 chain      conv5 and blocks of res4 and res5 that stay deinterlaced from entry to exit, against layer by layer
 
 The ways take turns in one process; their peak memory, without weights, is that of a process for each. A section's
-results go to DIR/atrous_SECTION.json, its plot to a .png beside it.
+results go to DIR/atrous_SECTION.json, its plot to a .png beside it. The same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -177,17 +177,20 @@ SECTIONS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
 }
 
 
-def measure(section: str, only: str, memory: bool, seconds: float) -> Results:
-    results = {}
+def measure(section: str, only: str, memory: bool, seconds: float, path: Path) -> Results:
+    """Adds what is missing to the results in a file, and returns all of them."""
+    results: Results = json.loads(path.read_text())["results"] if path.exists() else {}
     for name, builders in SECTIONS[section].items():
-        if only not in name:
+        if only not in name or name in results:
             continue
         ways = {way: build(*arguments) for way, (build, *arguments) in builders.items()}
-        results[name] = timing.interleaved(ways, seconds=seconds)
+        times = timing.interleaved(ways, seconds=seconds)
         del ways
-        print(table({name: results[name]}), flush=True)
         for way, builder in builders.items() if memory else ():
-            results[name][way]["mebibytes"] = timing.peak_mebibytes(*builder)
+            times[way]["mebibytes"] = timing.peak_mebibytes(*builder)
+        results[name] = times
+        path.write_text(json.dumps({"machine": timing.machine(), "results": results}, indent=1))
+        print(table({name: times}), flush=True)
     return results
 
 
@@ -229,8 +232,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     print(timing.machine())
     for section in FLAGS.sections or SECTIONS:
-        results = measure(section, FLAGS.only, FLAGS.memory, FLAGS.seconds)
-        (out / f"atrous_{section}.json").write_text(json.dumps({"machine": timing.machine(), "results": results}))
+        path = out / f"atrous_{section}.json"
+        results = measure(section, FLAGS.only, FLAGS.memory, FLAGS.seconds, path)
         print(f"\n{section}\n\n{table(results)}", flush=True)
         labels = {"rates": "rate", "strides": "output stride"}
         if section in labels:

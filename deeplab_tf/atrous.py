@@ -19,6 +19,7 @@ IMPLEMENTATIONS = ("deinterlace", "dilated", "auto")
 # units make products cheap: forward, multiplying zeros soon costs less than moving maps around.
 SMALL_PHASE_CELLS = 11
 SMALL_PHASE_CELLS_BFLOAT16 = 6
+MANY_IMAGES = 4  # from here on TensorFlow's dilated convolution is faster forward, in float32
 USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
 
 Form = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel and rate to y
@@ -214,12 +215,13 @@ def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
     """
     if tf.config.list_physical_devices("GPU"):
         return False
-    if x.dtype == tf.bfloat16:
-        return form is _sum_of_taps and 4 <= _phase_cells(x, rate) <= 7
-    if x.dtype == tf.float32 and form is _project_and_shift:
+    if form is _project_and_shift:
         # Most taps see a small part of the map, but all of it is projected.
-        return _phase_cells(x, rate) <= 3
-    return False
+        return x.dtype == tf.float32 and _phase_cells(x, rate) <= 3
+    if x.dtype == tf.float32:
+        # TensorFlow's convolutions share the work among the images: few images leave cores idle.
+        return (x.shape[0] or 1) >= MANY_IMAGES
+    return x.dtype == tf.bfloat16
 
 
 def _forward_by(form: Form, gradient_form: Form, x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:

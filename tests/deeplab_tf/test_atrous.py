@@ -111,10 +111,13 @@ def test_gradients_equal_those_of_the_dilated_convolution(kernel_size, rate, fil
         np.testing.assert_allclose(ours, native, rtol=0, atol=1e-5 * np.abs(native).max())
 
 
-@pytest.mark.parametrize(("dtype", "filters", "rate"), [("float32", 1, 24), ("bfloat16", 6, 8)])
-def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_gradient(dtype, filters, rate):
-    x, kernel = normal(1, 41, 41, 8, dtype=dtype), normal(3, 3, 8, filters, seed=1, dtype=dtype)
-    towards = normal(1, 41, 41, filters, seed=2, dtype=dtype)
+@pytest.mark.parametrize(
+    ("dtype", "batch", "filters", "rate"),
+    [("float32", 1, 1, 24), ("float32", 4, 6, 2), ("bfloat16", 1, 6, 2), ("bfloat16", 1, 6, 8)],
+)
+def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_gradient(dtype, batch, filters, rate):
+    x, kernel = normal(batch, 41, 41, 8, dtype=dtype), normal(3, 3, 8, filters, seed=1, dtype=dtype)
+    towards = normal(batch, 41, 41, filters, seed=2, dtype=dtype)
 
     def run(implementation):
         @tf.function
