@@ -61,7 +61,7 @@ class VideoReader:
             codec = self._codec()
             self._capture.release()
             raise UserError(
-                f"{path}: expected frames, OpenCV can decode none of this video (codec {codec}). {_CONVERT}"
+                f"{path}: expected frames, OpenCV can decode none of them (codec {codec}). {_CONVERT}"
             )
         self._first: np.ndarray | None = first
         self.size: tuple[int, int] = first.shape[:2]
