@@ -60,9 +60,7 @@ class VideoReader:
         if first is None:
             codec = self._codec()
             self._capture.release()
-            raise UserError(
-                f"{path}: expected frames, OpenCV can decode none of them (codec {codec}). {_CONVERT}"
-            )
+            raise UserError(f"{path}: expected frames, OpenCV can decode none of them (codec {codec}). {_CONVERT}")
         self._first: np.ndarray | None = first
         self.size: tuple[int, int] = first.shape[:2]
         rate, count = (self._capture.get(key) for key in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
