@@ -9,8 +9,6 @@ from __future__ import annotations
 import collections
 import io
 import os
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,19 +21,8 @@ from datasets.messages import some
 from datasets.source import Example
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
+from deeplab_tf.image_files import DECODE_ERRORS, decode, open_image, read_bytes, to_rgb
 
-# What Pillow's readers are known to raise on damaged files.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    TypeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -158,7 +145,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         UserError: the file is missing, empty or no image.
     """
-    return _open(path, "image")[1].size
+    return open_image(read_bytes(path, "image"), path, "image").size
 
 
 def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
@@ -167,7 +154,7 @@ def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
     Raises:
         UserError: the file is missing, empty or no image.
     """
-    _, image = _open(path, "mask")
+    image = open_image(read_bytes(path, "mask"), path, "mask")
     return tuple(masks.palette_of(image)) if image.mode == "P" else ()
 
 
@@ -236,26 +223,6 @@ def read_ids(path: str | os.PathLike[str], hint: str) -> list[str]:
     return ids
 
 
-def read_bytes(path: str | os.PathLike[str], kind: str) -> bytes:
-    """Reads a whole file; `kind`, such as "image", says in messages what it should be.
-
-    Raises:
-        UserError: the file is missing, cannot be read, or is empty.
-    """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        broken = " (a symbolic link to nowhere)" if os.path.islink(path) else ""
-        raise UserError(
-            f"{path}: expected this {kind}, found no such file{broken}. Add it or leave its id out."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: expected a readable {kind} file, got: {error.strerror or error}.") from None
-    if not data:
-        raise UserError(f"{path}: expected a readable {kind} file, got 0 bytes. Copy it again or leave its id out.")
-    return data
-
-
 def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
     twice = [entry for entry, times in collections.Counter(entries).items() if times > 1]
     if twice:
@@ -264,20 +231,21 @@ def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
 
 def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]:
     """Returns what `read_image` does, and (width, height)."""
-    data, image = _open(path, "image")
+    data = read_bytes(path, "image")
+    image = open_image(data, path, "image")
     size = image.size
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
         if not _is_whole_jpeg(data):
             # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
             image.draft("L", (1, 1))
-            _decode(image, path, "image")
+            decode(image, path, "image")
         return data, size
-    _decode(image, path, "image")
+    decode(image, path, "image")
     # Without its last chunk a PNG decodes in Pillow and not in TensorFlow.
     if image.format == "PNG" and image.mode in ("RGB", "L") and b"IEND" in data:
         if _png_bit_depth(data) == 8 and "transparency" not in image.info:
             return data, size
-    return encode_png(_to_rgb(image, path)), size
+    return encode_png(to_rgb(image, path)), size
 
 
 def _is_whole_jpeg(data: bytes) -> bool:
@@ -289,7 +257,7 @@ def _is_whole_jpeg(data: bytes) -> bool:
         image = Image.open(io.BytesIO(rest))
         image.draft("L", (1, 1))
         image.load()
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return False
     return True
 
@@ -302,10 +270,11 @@ def _stored_mask(
     colours: Mapping[Colour, int] | None,
 ) -> tuple[np.ndarray, bytes]:
     """Returns what `read_mask` does, and the labels as they are to be stored, where the file has them so, else b""."""
-    data, image = _open(path, "mask")
+    data = read_bytes(path, "mask")
+    image = open_image(data, path, "mask")
     plain = png.read_plain(data) if colours is None else None
     if plain is None:
-        _decode(image, path, "mask")
+        decode(image, path, "mask")
     if image.format in ("JPEG", "MPO", "WEBP") and image.mode != "P":
         raise UserError(
             f"{path}: expected a mask stored without loss (PNG), got {image.format}, which changes class indices."
@@ -334,50 +303,6 @@ def encode_png(image: Image.Image) -> bytes:
     encoded = io.BytesIO()
     image.save(encoded, format="PNG")
     return encoded.getvalue()
-
-
-def _open(path: str | os.PathLike[str], kind: str) -> tuple[bytes, Image.Image]:
-    """Returns the file's bytes and its first frame, not yet decoded; `kind` is "image" or "mask", for messages."""
-    data = read_bytes(path, kind)
-    try:
-        image = Image.open(io.BytesIO(data))
-    except _DECODE_ERRORS as error:
-        # Pillow names our in-memory file by its address, which helps nobody.
-        reason = "no known image format" if "cannot identify" in str(error) else " ".join(str(error).split())
-        raise _undecodable(path, kind, reason) from None
-    if 0 in image.size:
-        raise UserError(f"{path}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave its id out.")
-    return data, image
-
-
-def _decode(image: Image.Image, path: str | os.PathLike[str], kind: str) -> None:
-    try:
-        image.load()
-    except _DECODE_ERRORS as error:
-        raise _undecodable(path, kind, " ".join(str(error).split())) from None
-
-
-def _undecodable(path: str | os.PathLike[str], kind: str, reason: str) -> UserError:
-    return UserError(
-        f"{path}: expected a whole {kind}, cannot decode it ({reason}). Copy the file again or leave its id out."
-    )
-
-
-def _to_rgb(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:
-    """Returns 8-bit RGB pixels and nothing else: no palette, transparency, colour profile or EXIF."""
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise UserError(
-            f"{path}: expected an image of 8 or 16 bits a channel, got Pillow mode {image.mode} (32 bits), whose value"
-            " range is unknown. Export it as an 8-bit PNG."
-        )
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns
-    try:
-        return Image.fromarray(np.asarray(image.convert("RGB")))
-    except ValueError as error:
-        raise UserError(f"{path}: expected an image that converts to RGB: {error}. Export it as an RGB PNG.") from None
 
 
 def _png_bit_depth(data: bytes) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -11,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.in_order import map_in_order
 
 # Images that wait for the CRF, each with its probabilities: 160 MB for one of Cityscapes.
 _WAITING = 2
@@ -63,14 +62,19 @@ def answer_all(
         crf: refine with these constants; None for not.
         crf_backend: "tf" or "pydensecrf".
 
-    Yields:
+    Returns:
         An answer per example.
 
     Raises:
         UserError: pydensecrf is asked for and not installed.
     """
 
-    def finish(example: Example, probabilities: np.ndarray, seconds: float) -> Answer:
+    def ask(example: Example) -> tuple[Example, np.ndarray, float]:
+        begin = time.monotonic()
+        return example, predict(example[1]), time.monotonic() - begin
+
+    def finish(asked: tuple[Example, np.ndarray, float]) -> Answer:
+        example, probabilities, seconds = asked
         network, refined, crf_seconds = _most_probable(probabilities), None, None
         if crf is not None:
             begin = time.monotonic()
@@ -78,20 +82,7 @@ def answer_all(
             crf_seconds = time.monotonic() - begin
         return Answer(*example, network, refined, seconds, crf_seconds)
 
-    waiting: collections.deque[concurrent.futures.Future[Answer]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as worker:
-        try:
-            for example in examples:
-                begin = time.monotonic()
-                probabilities = predict(example[1])  # [H, W, K]
-                waiting.append(worker.submit(finish, example, probabilities, time.monotonic() - begin))
-                if len(waiting) > _WAITING:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    return map_in_order(finish, map(ask, examples), ahead=_WAITING)
 
 
 def _most_probable(probabilities: np.ndarray) -> np.ndarray:

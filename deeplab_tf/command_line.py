@@ -67,23 +67,24 @@ def _import_tensorflow_quietly() -> None:
         logging.set_verbosity(logging.WARNING)
 
 
-def run(main: Callable[..., None], takes_arguments: bool = False, needs_tensorflow: bool = True) -> None:
+def run(main: Callable[..., int | None], takes_arguments: bool = False, needs_tensorflow: bool = True) -> None:
     """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
 
     With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. Without
     `needs_tensorflow`, the seconds that its import takes are saved.
 
     Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
-    Ctrl-C. An unexpected exception keeps its traceback (status 1).
+    Ctrl-C. A `main` that returns a number ends with it: 1 where some of many things failed and were listed. An
+    unexpected exception keeps its traceback (status 1).
     """
 
-    def guarded(argv: list[str]) -> None:
+    def guarded(argv: list[str]) -> int | None:
         if not takes_arguments:
             _refuse_arguments(argv[1:])
         try:
             if needs_tensorflow:
                 _import_tensorflow_quietly()
-            main(*[argv[1:]] if takes_arguments else ())
+            return main(*[argv[1:]] if takes_arguments else ())
         except UserError as error:
             _exit_with_line(str(error))
         except KeyboardInterrupt:

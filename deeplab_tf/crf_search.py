@@ -6,15 +6,14 @@ after the CRF, on all cores. Whatever is finished is kept, so that an interrupte
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +26,7 @@ from deeplab_tf.crf import CrfParams, dense_crf
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.image_progress import show_progress
+from deeplab_tf.in_order import map_in_order
 from deeplab_tf.metrics import ConfusionMatrix
 
 TABLE_FILE = "crf_search.json"
@@ -146,13 +146,14 @@ def search(
     os.makedirs(folder, exist_ok=True)
     # At most one image a core is in memory.
     num_workers = len(os.sched_getaffinity(0))
-    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-        paths, network = _store(predict, examples, chosen, folder, info)
+    paths, network = _store(predict, examples, chosen, folder, info)
 
-        def score(constants: list[Constants]) -> list[float]:
-            missing = [one for one in constants if one not in table.scores]
-            tasks = [(dataclasses.replace(params, **one._asdict()), path) for one in missing for path in paths]
-            results = show_progress(_in_order(pool, _count, tasks, info, num_workers), len(tasks))
+    def score(constants: list[Constants]) -> list[float]:
+        missing = [one for one in constants if one not in table.scores]
+        tasks = [(dataclasses.replace(params, **one._asdict()), path) for one in missing for path in paths]
+        counted = map_in_order(lambda task: _count(*task, info), tasks, workers=num_workers, ahead=2 * num_workers)
+        with contextlib.closing(counted):
+            results = show_progress(counted, len(tasks))
             for number, one in enumerate(missing):
                 total = ConfusionMatrix(info.num_classes, info.ignore_label)
                 for matrix in itertools.islice(results, len(paths)):
@@ -160,11 +161,11 @@ def search(
                 table.add(one, _miou(total, info))
                 mean = f"{100 * table.scores[one]:.2f} %"
                 tqdm.tqdm.write(f"{number + 1}/{len(missing)}  {_describe(one)}  mean IoU {mean}")
-            return [table.scores[one] for one in constants]
+        return [table.scores[one] for one in constants]
 
-        print(f"searching the CRF's constants on {len(paths)} images; {_miou(network, info):.2%} mean IoU without it")
-        start = Constants(params.w1, params.sigma_alpha, params.sigma_beta)
-        scored = coarse_to_fine(score, start, ranges)
+    print(f"searching the CRF's constants on {len(paths)} images; {_miou(network, info):.2%} mean IoU without it")
+    start = Constants(params.w1, params.sigma_alpha, params.sigma_beta)
+    scored = coarse_to_fine(score, start, ranges)
     best = dataclasses.replace(params, **scored[0].constants._asdict())
     before = {"network": _miou(network, info), "start": table.scores[start]}
     text = _format_table(scored, before, start, fixed)
@@ -251,27 +252,6 @@ def _count(params: CrfParams, path: str, info: DatasetInfo) -> ConfusionMatrix:
     matrix = ConfusionMatrix(info.num_classes, info.ignore_label)
     matrix.update(labels, dense_crf(image, probabilities, params).argmax(axis=-1))
     return matrix
-
-
-def _in_order(
-    pool: concurrent.futures.ThreadPoolExecutor,
-    count: Callable[[CrfParams, str, DatasetInfo], ConfusionMatrix],
-    tasks: list[tuple[CrfParams, str]],
-    info: DatasetInfo,
-    num_workers: int,
-) -> Iterator[ConfusionMatrix]:
-    """Yields results in the order of the tasks; a few are under way at a time."""
-    waiting: collections.deque[concurrent.futures.Future[ConfusionMatrix]] = collections.deque()
-    try:
-        for params, path in tasks:
-            waiting.append(pool.submit(count, params, path, info))
-            if len(waiting) > 2 * num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def _sorted(scored: list[Scored]) -> list[Scored]:

@@ -14,6 +14,7 @@ from deeplab_tf.errors import UserError
 if TYPE_CHECKING:
     from deeplab_tf.config import Config
     from deeplab_tf.model import DeepLab
+    from deeplab_tf.prediction import Segmenter
 
 # What `define` defines counts as the calling command's own, and so stands in its --help.
 flags.disclaim_key_flags()
@@ -130,3 +131,45 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
             f"{values.dataset}: {len(report.missing)} tensors are missing, such as {report.missing[-1]}."
         )
     return model, config
+
+
+def load_segmenter(
+    path: str, info_of: Callable[[str], DatasetInfo], crf: bool = False, crf_backend: str = "tf"
+) -> Segmenter:
+    """Loads what the flags name, a network or an exported model, for use on images.
+
+    Args:
+        path: a workdir of train.py, a SavedModel or a TensorFlow Lite file; or "" where --weights stands for it.
+        info_of: from a --dataset name to its classes.
+        crf: refine its answers with the configured CRF.
+        crf_backend: "tf" or "pydensecrf".
+
+    Raises:
+        UserError: flags that do not go together or with the model, or anything wrong with the files.
+    """
+    from deeplab_tf import exported
+    from deeplab_tf.inference import build_predictor
+    from deeplab_tf.prediction import Segmenter
+
+    if not (path and exported.is_exported(path)):
+        model, config = load(path, info_of)
+        refine = config.crf if crf else None
+        return Segmenter(build_predictor(model, config.inference), config.info, crf=refine, crf_backend=crf_backend)
+    if inference_changed():
+        raise UserError(
+            f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
+            "give the flags to export.py."
+        )
+    description, labels_of, probabilities_of = exported.load_exported(path)
+    config = configure(description.config)
+    if crf and description.crf:
+        raise UserError(f"{path} has the CRF inside: leave --crf out.")
+    if crf and probabilities_of is None:
+        raise UserError(f"{path} answers labels, and the CRF needs probabilities: take a SavedModel for --crf.")
+    return Segmenter(
+        probabilities_of or labels_of,
+        config.info,
+        has_probabilities=probabilities_of is not None,
+        crf=config.crf if crf else None,
+        crf_backend=crf_backend,
+    )

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplab_tf.video import write_video
+
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
     "--experiment=vgg16_large_fov",
@@ -88,18 +90,27 @@ def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
     picture.parent.mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (37, 101, 3), np.uint8)
     Image.fromarray(pixels).save(picture)
+    (picture.parent / "bad.jpg").write_bytes(picture.read_bytes()[:500])
+    with write_video(str(picture.parent / "walk.mp4"), (48, 64), 25) as add:
+        add(pixels[:37, :64].repeat(2, axis=0)[:48])
     command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'exported'}")
     saved_model = tmp_path / "exported" / "saved_model" / "1"
     answers = []
     for model in (workdir, saved_model):
         out = tmp_path / f"answers{len(answers)}"
-        command("predict.py", f"--model={model}", f"--images={picture.parent}", f"--out={out}")
+        done = command("predict.py", f"--model={model}", f"--images={picture.parent}", f"--out={out}", check=False)
+        assert done.returncode == 1 and "2 of 3 file(s) segmented" in done.stdout
+        warning, summary, listed = done.stderr.splitlines()
+        assert warning == f"warning: {listed}" and "1 of 3" in summary
+        assert listed.startswith(f"{picture.parent / 'bad.jpg'}: expected a whole image")
         with Image.open(out / "street.png") as mask:
             assert mask.mode == "P"
             answers.append(np.asarray(mask))
-        assert (out / "street_overlay.jpg").is_file()
+        assert (out / "street_overlay.jpg").is_file() and (out / "walk_overlay.mp4").is_file()
     assert answers[0].shape == (37, 101)
     np.testing.assert_array_equal(*answers)
+    named = command("predict.py", f"--model={model}", f"--images={picture.parent / 'bad.jpg'}", "--out=o", check=False)
+    assert "expected a whole image" in one_line(named)
     again = command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'exported'}", check=False)
     assert "--overwrite" in one_line(again)
 

@@ -1,0 +1,92 @@
+"""What predict.py gains by reading, asking the network, refining and writing at the same time.
+
+    python -m benchmarks.prediction --model=models/voc_animals --images=DIR [--num_images=40] [--rounds=3] [--crf]
+
+The same images, once one step after the other and once as predict.py does, in turns in one process. The answers are
+compared too. The first image, which also pays for the graph, is left out of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import statistics
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from deeplab_tf import workdir
+from deeplab_tf.image_files import read_pixels
+from deeplab_tf.inference import build_predictor
+from deeplab_tf.predict_files import find_sources, segment_images, write_answers
+from deeplab_tf.prediction import Segmenter
+
+SAVE = ("labels", "overlay")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="models/voc_animals", help="a workdir")
+    parser.add_argument("--images", required=True)
+    parser.add_argument("--num_images", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--crf", action="store_true")
+    arguments = parser.parse_args()
+    model, config = workdir.load(arguments.model)
+    predict = build_predictor(model, config.inference)
+    segmenter = Segmenter(predict, config.info, crf=config.crf if arguments.crf else None)
+    with tempfile.TemporaryDirectory() as folder:
+        compare(segmenter, arguments, folder)
+
+
+def compare(segmenter: Segmenter, arguments: argparse.Namespace, folder: str) -> None:
+    """Takes turns and prints what each way took."""
+    found = list(find_sources(arguments.images, folder).images.items())
+    first, *rest = found[: arguments.num_images + 1]
+    images = dict(rest)
+    outs = {name: os.path.join(folder, name) for name in ("sequence", "overlap")}
+    for out in outs.values():
+        os.makedirs(out)
+        list(segment_images(segmenter, dict([first]), out, SAVE))
+    seconds: dict[str, list[float]] = {name: [] for name in (*outs, "read", "network", "crf", "write")}
+    for _ in range(arguments.rounds):
+        begin = time.monotonic()
+        parts = in_sequence(segmenter, images, outs["sequence"])
+        seconds["sequence"].append(time.monotonic() - begin)
+        for name, one in parts.items():
+            seconds[name].append(one)
+        begin = time.monotonic()
+        list(segment_images(segmenter, images, outs["overlap"], SAVE))
+        seconds["overlap"].append(time.monotonic() - begin)
+    names = sorted(os.listdir(outs["sequence"]))
+    same = filecmp.cmpfiles(outs["sequence"], outs["overlap"], names, shallow=False)[0] == names
+    print(f"{len(images)} images, {'with' if arguments.crf else 'without'} the CRF; the files are equal: {same}")
+    for name, each in seconds.items():
+        median, rounds = statistics.median(each), ", ".join(f"{one:.2f}" for one in each)
+        print(f"{name:<10}{median:8.2f} s{len(images) / median:8.2f} images/s   rounds: {rounds}")
+    ratios = [one / other for one, other in zip(seconds["sequence"], seconds["overlap"], strict=True)]
+    print(f"overlap is {statistics.median(ratios):.2f} times as fast as one step after the other")
+
+
+def in_sequence(segmenter: Segmenter, images: dict[str, str], out: str) -> dict[str, float]:
+    """Does one step after the other; returns the seconds that each took."""
+    seconds = dict.fromkeys(("read", "network", "crf", "write"), 0.0)
+    for stem, path in images.items():
+        times = [time.monotonic()]
+        image = read_pixels(path)
+        times.append(time.monotonic())
+        answer = segmenter.answer(image)
+        times.append(time.monotonic())
+        prediction = segmenter.finish(image, answer)
+        times.append(time.monotonic())
+        write_answers(segmenter, prediction, os.path.join(out, stem), SAVE)
+        times.append(time.monotonic())
+        for name, begin, end in zip(seconds, times, times[1:], strict=False):
+            seconds[name] += end - begin
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

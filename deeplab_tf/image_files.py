@@ -1,0 +1,141 @@
+"""Image files to pixels: whatever Pillow reads, as 8-bit RGB, with one-line complaints about what is wrong with it.
+
+Pixels are on the stored grid: the EXIF orientation is not applied, because masks are drawn on that grid. JPEGs become
+the pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deeplab_tf.errors import UserError
+
+# What Pillow's readers are known to raise on damaged files.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+StrPath = str | os.PathLike[str]
+
+
+def read_pixels(path: StrPath) -> np.ndarray:
+    """Reads an image file.
+
+    Args:
+        path: any image that Pillow reads, its first frame.
+
+    Returns:
+        See `decode_pixels`.
+
+    Raises:
+        UserError: the file is missing, empty, damaged, no image, or of a kind without a known value range.
+    """
+    return decode_pixels(read_bytes(path, "image"), path)
+
+
+def decode_pixels(data: bytes, name: StrPath = "the image") -> np.ndarray:
+    """Decodes the bytes of an image file.
+
+    Args:
+        data: of any image that Pillow reads, its first frame.
+        name: what messages call it.
+
+    Returns:
+        uint8 [H, W, 3], RGB. Palettes are looked up, CMYK is converted, alpha is dropped, 16-bit grey is divided by 257
+        (Pillow itself clips it) and 16-bit colour keeps its high byte.
+
+    Raises:
+        UserError: damaged, no image, or of a kind without a known value range.
+    """
+    image = open_image(data, name, "image")
+    decode(image, name, "image")
+    return np.asarray(to_rgb(image, name))
+
+
+def read_bytes(path: StrPath, kind: str) -> bytes:
+    """Reads a whole file; `kind`, such as "image", says in messages what it should be.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is empty.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        broken = " (a symbolic link to nowhere)" if os.path.islink(path) else ""
+        raise UserError(f"{path}: expected this {kind}, found no such file{broken}. Add it or leave it out.") from None
+    except OSError as error:
+        raise UserError(f"{path}: expected a readable {kind} file, got: {error.strerror or error}.") from None
+    if not data:
+        raise UserError(f"{path}: expected a readable {kind} file, got 0 bytes. Copy it again or leave it out.")
+    return data
+
+
+def open_image(data: bytes, name: StrPath, kind: str) -> Image.Image:
+    """Opens the first frame of an image, not yet decoded; `kind` is "image" or "mask", for messages.
+
+    Raises:
+        UserError: it is no image, or has no pixels.
+    """
+    try:
+        image = Image.open(io.BytesIO(data))
+    except DECODE_ERRORS as error:
+        # Pillow names our in-memory file by its address, which helps nobody.
+        reason = "no known image format" if "cannot identify" in str(error) else " ".join(str(error).split())
+        raise _undecodable(name, kind, reason) from None
+    if 0 in image.size:
+        raise UserError(f"{name}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave it out.")
+    return image
+
+
+def decode(image: Image.Image, name: StrPath, kind: str) -> None:
+    """Decodes an opened image in place.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        image.load()
+    except DECODE_ERRORS as error:
+        raise _undecodable(name, kind, " ".join(str(error).split())) from None
+
+
+def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
+    """Returns 8-bit RGB pixels and nothing else: no palette, transparency, colour profile or EXIF.
+
+    Raises:
+        UserError: 32 bits a channel, or no way to RGB.
+    """
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise UserError(
+            f"{name}: expected an image of 8 or 16 bits a channel, got Pillow mode {image.mode} (32 bits), whose value"
+            " range is unknown. Export it as an 8-bit PNG."
+        )
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # straight to RGB, Pillow warns
+    try:
+        return Image.fromarray(np.asarray(image.convert("RGB")))
+    except ValueError as error:
+        raise UserError(f"{name}: expected an image that converts to RGB: {error}. Export it as an RGB PNG.") from None
+
+
+def _undecodable(name: StrPath, kind: str, reason: str) -> UserError:
+    return UserError(
+        f"{name}: expected a whole {kind}, cannot decode it ({reason}). Copy the file again or leave it out."
+    )

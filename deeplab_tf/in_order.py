@@ -1,0 +1,59 @@
+"""Work done in threads, ahead of its use: in order, and a bounded number of items at a time."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+from collections.abc import Callable, Generator, Iterable
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 1, ahead: int = 2
+) -> Generator[Result, None, None]:
+    """Calls a function for each item in other threads, while the caller uses the results before.
+
+    The items are taken in the calling thread. Stopping early leaves nothing running.
+
+    Args:
+        function: from an item to its result.
+        items: any number of them; they are taken one by one, as results are asked for.
+        workers: threads, >= 1.
+        ahead: how many results, finished or not, wait while the caller uses one, >= 0.
+
+    Yields:
+        The results in the order of the items. What the function raises is raised in the place of its result.
+    """
+    waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def read_ahead(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, None]:
+    """Takes items in another thread, while the caller uses those before.
+
+    Args:
+        items: what to take; one thread does it, one item after the other.
+        ahead: how many items wait while the caller uses one, >= 0.
+
+    Yields:
+        The items. What taking one raises is raised in its place.
+    """
+    iterator, end = iter(items), object()
+    for item in map_in_order(lambda _: next(iterator, end), itertools.repeat(None), ahead=ahead):
+        if item is end:
+            return
+        yield item  # type: ignore[misc]
