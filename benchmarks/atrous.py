@@ -8,9 +8,10 @@ dilated convolution, by tf.nn.with_space_to_batch, and an ordinary convolution a
 take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. Cases are taken
 from the cheapest to the dearest, which takes an hour by itself. --quick takes batch 1 and crops of 321 only.
 
-DIR/atrous.md has a table for each size, batch and dtype: milliseconds by the clock, medians, in the order above; the
-ratios of the default and of "auto" to the faster of dilated and with_space_to_batch; and the spread, the largest
-distance of the quartiles as a share of the median. DIR/atrous_ratios.png draws the first ratio.
+DIR/atrous.md has a summary, medians and ranges of the ratios, and a table for each size, batch and
+dtype: milliseconds by the clock, medians, in the order above; the ratios of the default and of "auto" to the faster of
+dilated and with_space_to_batch; and the spread, the largest distance of the quartiles as a share of the median.
+DIR/atrous_ratios.png draws the first ratio.
 """
 
 from __future__ import annotations
@@ -163,6 +164,32 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def summary(results: dict[str, Any]) -> str:
+    """How the ratios spread, for few and many images, small and large rates."""
+    kinds = {"rates 2 and 4": lambda case: case["rate"] <= 4, "rates 6 to 24": lambda case: case["rate"] > 4}
+    lines = [
+        "| | cases | forward, deinterlace | forward, auto | forward + backward, deinterlace | the same, auto |",
+        "|---|---|---|---|---|---|",
+    ]
+    for dtype in ("float32", "bfloat16"):
+        for batch in (1, 4):
+            for kind, belongs in kinds.items():
+                chosen = [
+                    result
+                    for result in results.values()
+                    if result["case"]["dtype"] == dtype and result["case"]["batch"] == batch and belongs(result["case"])
+                ]
+                if not chosen:
+                    continue
+                line = f"| {dtype}, batch {batch}, {kind} | {len(chosen)} |"
+                for which in PASSES:
+                    for way in ("deinterlace", "auto"):
+                        low, middle, high = np.percentile([ratio(r[which], way) for r in chosen], [0, 50, 100])
+                        line += f" {middle:.2f} ({low:.2f} to {high:.2f}) |"
+                lines.append(line)
+    return "\n".join(lines)
+
+
 def _layer(case: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(case[field] for field in ("layer", "channels", "filters", "kernel_size", "rate"))
 
@@ -203,7 +230,8 @@ def run(quick: bool, only: str, out: Path, minutes: float, seconds_per_case: flo
         results[case.name] = measure(case, seconds_per_case)
         path.write_text(json.dumps(results, indent=1))
         print(f"{case.name}: {row(results[case.name])}", flush=True)
-    (out / "atrous.md").write_text(tables(results))
+    (out / "atrous.md").write_text(f"{summary(results)}\n\n{tables(results)}")
+    print(summary(results))
     plot(results, out / "atrous_ratios.png")
 
 
