@@ -1,0 +1,104 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deeplab_tf.errors import UserError
+from deeplab_tf.image_files import read_pixels
+from deeplab_tf.webapp.uploads import decode_upload
+
+MEGAPIXEL = 1_000_000
+
+
+def file_of(image, kind, **options):
+    encoded = io.BytesIO()
+    image.save(encoded, kind, **options)
+    return encoded.getvalue()
+
+
+def picture(mode, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (37, 52, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def sixteen_bits(mode="I;16"):
+    pixels = np.random.default_rng(1).integers(0, 65536, (37, 52), np.uint16)
+    return Image.frombytes(mode, (52, 37), pixels.tobytes())
+
+
+def rotated_by_exif():
+    image = picture("RGB")
+    exif = image.getexif()
+    exif[274] = 6  # lying on its side
+    return file_of(image, "JPEG", exif=exif)
+
+
+def png_header(width, height):
+    """A PNG that says how large it is, and then nothing."""
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    chunk = b"IHDR" + head
+    length, checksum = struct.pack(">I", len(head)), struct.pack(">I", zlib.crc32(chunk))
+    return b"\x89PNG\r\n\x1a\n" + length + chunk + checksum + struct.pack(">I", 1000) + b"IDAT"
+
+
+FILES = {
+    "rgb.jpg": file_of(picture("RGB"), "JPEG"),
+    "progressive.jpg": file_of(picture("RGB"), "JPEG", progressive=True, subsampling=2),
+    "grey.jpg": file_of(picture("L"), "JPEG"),
+    "cmyk.jpg": file_of(picture("CMYK"), "JPEG"),
+    "rotated.jpg": rotated_by_exif(),
+    "two_pictures.jpg": file_of(picture("RGB"), "MPO", save_all=True, append_images=[picture("RGB", seed=2)]),
+    "rgb.png": file_of(picture("RGB"), "PNG"),
+    "rgba.png": file_of(picture("RGBA"), "PNG"),
+    "grey.png": file_of(picture("L"), "PNG"),
+    "grey_alpha.png": file_of(picture("LA"), "PNG"),
+    "palette.png": file_of(picture("P"), "PNG"),
+    "transparent_palette.png": file_of(picture("P"), "PNG", transparency=3),
+    "bits.png": file_of(picture("1"), "PNG"),
+    "sixteen_bits.png": file_of(sixteen_bits(), "PNG"),
+    "sixteen_bits.tif": file_of(sixteen_bits(), "TIFF"),
+    "rgb.bmp": file_of(picture("RGB"), "BMP"),
+    "rgb.tif": file_of(picture("RGB"), "TIFF"),
+    "rgb.webp": file_of(picture("RGB"), "WEBP"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_upload_has_the_pixels_that_prediction_sees(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(FILES[name])
+    expected = read_pixels(path)
+    found = decode_upload(FILES[name], MEGAPIXEL)
+    assert found.dtype == np.uint8 and found.shape == (37, 52, 3)
+    np.testing.assert_array_equal(found, expected)
+
+
+# Pillow warns of the third and refuses the fourth by itself.
+@pytest.mark.parametrize("side", [1001, 9_000, 10_000, 14_000])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch, side):
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(UserError, match=r"at most 1 megapixels, got .*--max_megapixels"):
+        decode_upload(png_header(side, side), MEGAPIXEL)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("name", ["rgb.jpg", "rgb.png", "rgb.bmp", "rgb.tif", "rgb.webp", "sixteen_bits.png"])
+def test_a_damaged_image_is_refused_wherever_it_was_cut(name):
+    data = FILES[name]
+    for length in (0, 1, 10, len(data) // 3, len(data) * 9 // 10):
+        with pytest.raises(UserError, match=r"^expected an? (whole )?image"):
+            decode_upload(data[:length], MEGAPIXEL)
+
+
+def test_what_is_no_image_and_what_would_start_a_program_are_refused():
+    for data in (b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", file_of(picture("RGB"), "EPS")):
+        with pytest.raises(UserError, match="JPEG, PNG, BMP, TIFF or WebP"):
+            decode_upload(data, MEGAPIXEL)
+
+
+def test_levels_without_a_known_range_are_refused():
+    with pytest.raises(UserError, match="32 bits"):
+        decode_upload(file_of(picture("F"), "TIFF"), MEGAPIXEL)
