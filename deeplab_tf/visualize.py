@@ -62,15 +62,28 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, alpha: floa
         raise ValueError(f"labels must be as large as the image {image.shape[:2]}, got {labels.shape}.")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be 0..1, got {alpha}.")
-    indices = _as_bytes(labels)
-    painted = ((indices > 0) & (indices < len(palette)))[..., None]
-    colours = colourize(labels, palette).astype(np.float32)
+    colours, painted, contour = _regions(labels, palette)
     mixed = np.where(painted, (1 - alpha) * image + alpha * colours, image)
-    # A region's outermost pixels get its own colour, lightened: visible on dark and bright images alike.
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    contour = (cv2.dilate(indices, cross) != cv2.erode(indices, cross))[..., None] & painted
-    mixed = np.where(contour, 0.5 * colours + 0.5 * 255, mixed)
+    mixed = np.where(contour, colours, mixed)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def encode_layer_png(labels: np.ndarray, palette: Palette) -> bytes:
+    """Draws what `overlay` lays over an image as a picture of its own, for viewers that mix the two themselves.
+
+    Args:
+        labels: integers [H, W], 0..255.
+        palette: (red, green, blue) in 0..255 per class.
+
+    Returns:
+        An RGBA PNG: the colours of all classes but 0 with their lines, opaque; elsewhere it is transparent.
+
+    Raises:
+        ValueError: not [H, W] of integers in 0..255.
+    """
+    colours, painted, _ = _regions(labels, palette)
+    opacity = np.where(painted, 255, 0)
+    return _encode(Image.fromarray(np.concatenate([np.rint(colours), opacity], axis=-1).astype(np.uint8)), "PNG")
 
 
 def save_palette_png(path: str | os.PathLike[str], labels: np.ndarray, palette: Palette) -> None:
@@ -246,6 +259,17 @@ def _full_palette(palette: Palette) -> np.ndarray:
     colours = np.full((256, 3), BORDER_COLOUR, np.uint8)
     colours[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
     return colours
+
+
+def _regions(labels: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns colours float32 [H, W, 3], and bool [H, W, 1]: where they are laid over an image, and their lines."""
+    indices = _as_bytes(labels)
+    painted = ((indices > 0) & (indices < len(palette)))[..., None]
+    colours = colourize(labels, palette).astype(np.float32)
+    # A region's outermost pixels get its own colour, lightened: visible on dark and bright images alike.
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    contour = (cv2.dilate(indices, cross) != cv2.erode(indices, cross))[..., None] & painted
+    return np.where(contour, 0.5 * colours + 0.5 * 255, colours), painted, contour
 
 
 def _as_bytes(labels: np.ndarray) -> np.ndarray:
