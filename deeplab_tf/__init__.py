@@ -23,6 +23,7 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
     Sec. 4    evaluation               inference.py, metrics.py, trimap.py, evaluation.py
               prediction               prediction.py, predict_files.py, video.py, image_files.py, in_order.py
               export                   fold.py, saved_model.py, warm_up.py, tflite.py, exported.py, fixed_size.py
+              a page to try a model    webapp/
     Tables    the networks by name     config.py (EXPERIMENTS)
 
 The names below are loaded when they are first used, so `import deeplab_tf` does not import TensorFlow.

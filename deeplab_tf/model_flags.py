@@ -23,16 +23,17 @@ flags.disclaim_key_flags()
 _INFERENCE = ("flip", "tile", "tile_overlap", "pad_to", "align_corners")
 
 
-def define(workdir: bool = True) -> None:
-    """Defines the flags; `workdir` for commands that have no other flag for it."""
+def define(workdir: bool = True, weights: bool = True) -> None:
+    """Defines the flags; `workdir` for commands that have no other flag for it, `weights` for `load`."""
     if workdir:
         flags.DEFINE_string("workdir", "", "The --workdir of train.py.")
     flags.DEFINE_bool("best", False, "With a workdir: the weights of its best validation instead of the last.")
-    flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file for --experiment (docs/model_zoo.md).")
-    flags.DEFINE_string("experiment", "", "With --weights: the experiment that the file belongs to.")
-    flags.DEFINE_string(
-        "dataset", "", "With --weights: the data set whose classes the file was trained for, such as voc12."
-    )
+    if weights:
+        flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file for --experiment (docs/model_zoo.md).")
+        flags.DEFINE_string("experiment", "", "With --weights: the experiment that the file belongs to.")
+        flags.DEFINE_string(
+            "dataset", "", "With --weights: the data set whose classes the file was trained for, such as voc12."
+        )
     flags.DEFINE_multi_string("set", [], "section.field=value, changing the configuration. Example: --set=crf.w1=5")
     # Not given means: as the configuration says.
     flags.DEFINE_list(

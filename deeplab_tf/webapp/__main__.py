@@ -1,0 +1,132 @@
+"""A local page to try a model: drop an image, look at the answer, move the constants of the CRF.
+
+  pip install -r requirements-webapp.txt -c constraints.txt
+  python -m deeplab_tf.webapp --model=models/voc_animals
+
+Then open http://127.0.0.1:7860/ in a browser. Nothing leaves this machine and nothing comes from a network: no fonts,
+no scripts, no statistics. Only this machine can open the page. On a server, forward its port instead of opening it to
+others:  ssh -L 7860:127.0.0.1:7860 SERVER
+
+The sliders of the CRF begin with the model's own constants. They ask the CRF only, not the network; the opacity asks
+neither. --set=crf.sigma_beta=5 keeps a constant that you have found, here and in predict.py and eval.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from deeplab_tf import model_flags
+from deeplab_tf.command_line import run
+from deeplab_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from deeplab_tf.config import Config
+    from deeplab_tf.webapp.served_model import ServedModel
+
+FLAGS = flags.FLAGS
+INSTALL = "pip install -r requirements-webapp.txt -c constraints.txt"
+
+
+def _define_flags() -> None:
+    # Inside a function, because absl's flags are global and other commands have some of the same names.
+    flags.DEFINE_string(
+        "model", "", "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite file."
+    )
+    model_flags.define(workdir=False, weights=False)
+    flags.DEFINE_integer(
+        "max_side",
+        1024,
+        "Images with a longer side than this, in pixels, are scaled down to it, and the page says so: the CRF takes as "
+        "long as there are pixels. 0 for never; predict.py never does.",
+        lower_bound=0,
+    )
+    flags.DEFINE_integer("max_megabytes", 20, "Larger files are refused.", lower_bound=1)
+    flags.DEFINE_integer(
+        "max_megapixels",
+        50,
+        "Images of more than so many million pixels are refused before they are decoded, which takes 3 MB for each.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("port", 7860, "Port of the page; 0 for any that is free.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_string(
+        "host",
+        "127.0.0.1",
+        "Address to listen on. WARNING: with any other, such as 0.0.0.0, everybody who can reach this machine can open "
+        "the page, without a password and without encryption, and keep the machine busy.",
+    )
+
+
+def main() -> None:
+    """Wires the model, the page and the server together."""
+    # Imported here, so that --help and a mistyped flag answer at once.
+    import os
+    import tempfile
+    import warnings
+
+    from PIL import Image
+
+    if not FLAGS.model:
+        raise UserError("--model is needed: a workdir, a SavedModel or a .tflite file. Try: --model=models/voc_animals")
+    with tempfile.TemporaryDirectory(prefix="deeplab-webapp-") as uploads:
+        # Gradio reads these when it is imported.
+        os.environ.update(GRADIO_TEMP_DIR=uploads, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
+        try:
+            import gradio  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name != "gradio":
+                raise
+            raise UserError(f"the page needs Gradio, which is not installed: {INSTALL}") from None
+        from deeplab_tf.webapp import interface, page, server
+
+        # Large and damaged images are answered on the page: Pillow need not warn here, nor refuse what is allowed.
+        Image.MAX_IMAGE_PIXELS = FLAGS.max_megapixels * 10**6
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        limits = page.Limits(FLAGS.max_megabytes * 10**6, FLAGS.max_megapixels * 10**6, FLAGS.max_side)
+        model = load(FLAGS.model)
+        with server.listen(FLAGS.host, FLAGS.port) as listener:
+            model.warm_up()
+            server.serve(interface.build_interface(model, limits), listener, limits.max_bytes)
+
+
+def load(path: str) -> ServedModel:
+    """Loads a model of any kind.
+
+    Args:
+        path: a workdir, a SavedModel or a TensorFlow Lite file.
+
+    Raises:
+        UserError: neither of these, damaged, or flags that do not go with it.
+    """
+    from deeplab_tf import exported, workdir
+    from deeplab_tf.inference import build_predictor
+    from deeplab_tf.webapp.served_model import ServedModel
+
+    if not exported.is_exported(path):
+        model, config = workdir.load(path, model_flags.configure(workdir.read_config(path)), FLAGS.best)
+        probabilities_of = build_predictor(model, config.inference)
+        labels_of = exported.likeliest(probabilities_of)
+        return ServedModel(_title(config), config.info, config.crf, labels_of, probabilities_of)
+    if model_flags.inference_changed():
+        raise UserError(
+            f"{', '.join(model_flags.inference_changed())}: an exported model answers as it was exported; give the "
+            "flags to export.py."
+        )
+    description, labels_of, exported_probabilities_of = exported.load_exported(path)
+    config = model_flags.configure(description.config)
+    without_crf = ""
+    if description.crf:
+        without_crf = "this model has the CRF inside."
+    elif exported_probabilities_of is None:
+        without_crf = "this model answers labels, and the CRF needs probabilities. Take the workdir or a SavedModel."
+    return ServedModel(_title(config), config.info, config.crf, labels_of, exported_probabilities_of, without_crf)
+
+
+def _title(config: Config) -> str:
+    return f"{config.experiment} on {config.info.name}"
+
+
+if __name__ == "__main__":
+    _define_flags()
+    run(main)
