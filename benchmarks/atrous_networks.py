@@ -7,8 +7,9 @@ rates      one layer on a map of fixed size, at rate 1 to 24
 strides    a network re-strided from output stride 32 to 16, 8 and 4, with the same weights
 chain      conv5 and blocks of res4 and res5 that stay deinterlaced from entry to exit, against layer by layer
 
-The ways take turns in one process; their peak memory, without weights, is that of a process for each. A section's
-results go to DIR/atrous_SECTION.json, its plot to a .png beside it. The same command goes on where it stopped.
+The ways take turns in one process; their peak memory, beyond what the built network holds, is that of a process for
+each. A section's results go to DIR/atrous_SECTION.json, its plot to a .png beside it. The same command goes on where it
+stopped.
 """
 
 from __future__ import annotations

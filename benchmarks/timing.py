@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,7 +53,7 @@ def interleaved(
 
 
 def peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
-    """Builds something in a process of its own and returns by how much running it raises the peak of its memory."""
+    """Builds something in a process of its own and returns how much more memory than it holds then running it takes."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["deeplab_tf.model"])  # imports TensorFlow once for all
     with context.Pool(1) as pool:
@@ -63,10 +62,16 @@ def peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> 
 
 def _peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
     run = build(*arguments)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, that of building, is forgotten
+    before = _status_kibibytes("VmRSS")
     for _ in range(2):
         run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (_status_kibibytes("VmHWM") - before) / 1024
+
+
+def _status_kibibytes(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
 def machine() -> str:
