@@ -5,6 +5,7 @@ Commands import TensorFlow inside their `main`, so that --help and a mistyped fl
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import textwrap
@@ -21,14 +22,14 @@ EXIT_INTERRUPTED = 130
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses like absl, but exits 0 on --help and 2, with one line, on a bad flag."""
+def _parse_flags(argv: Sequence[str], known_only: bool = False) -> list[str]:
+    """Parses like absl, but exits 0 on --help and 2, with one line, on a bad flag; `known_only` passes others on."""
     program = os.path.basename(argv[0])
     if any(argument in _HELP for argument in argv[1:]):
         _print_help()
         sys.exit(0)
     try:
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv), known_only=known_only)
     except flags.Error as error:
         _exit_with_line(f"{str(error).rstrip('.')}. Try: {program} --help")
     return rest
@@ -38,6 +39,20 @@ def _refuse_arguments(arguments: Sequence[str]) -> None:
     if arguments:
         program = os.path.basename(sys.argv[0])
         _exit_with_line(f"every argument is a --flag=value; got {' '.join(arguments)!r}. Try: {program} --help")
+
+
+def refuse_unknown(arguments: Sequence[str]) -> None:
+    """Refuses what is neither a flag of the command nor of what it passes flags on to.
+
+    Raises:
+        UserError: there is something; it says what could have been meant.
+    """
+    program = os.path.basename(sys.argv[0])
+    try:
+        rest = flags.FLAGS([program, *arguments])
+    except flags.Error as error:
+        raise UserError(f"{str(error).rstrip('.')}. Try: {program} --help") from None
+    _refuse_arguments(rest[1:])
 
 
 def _print_help() -> None:
@@ -67,16 +82,23 @@ def _import_tensorflow_quietly() -> None:
         logging.set_verbosity(logging.WARNING)
 
 
-def run(main: Callable[..., int | None], takes_arguments: bool = False, needs_tensorflow: bool = True) -> None:
+def run(
+    main: Callable[..., int | None],
+    takes_arguments: bool = False,
+    needs_tensorflow: bool = True,
+    takes_other_flags: bool = False,
+) -> None:
     """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
 
-    With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. Without
-    `needs_tensorflow`, the seconds that its import takes are saved.
+    With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. With
+    `takes_other_flags`, it gets what is no flag of its own; see `refuse_unknown`. Without `needs_tensorflow`, the
+    seconds that its import takes are saved.
 
     Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
     Ctrl-C. A `main` that returns a number ends with it: 1 where some of many things failed and were listed. An
     unexpected exception keeps its traceback (status 1).
     """
+    takes_arguments = takes_arguments or takes_other_flags
 
     def guarded(argv: list[str]) -> int | None:
         if not takes_arguments:
@@ -91,4 +113,4 @@ def run(main: Callable[..., int | None], takes_arguments: bool = False, needs_te
             print("interrupted.", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
 
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=functools.partial(_parse_flags, known_only=takes_other_flags))
