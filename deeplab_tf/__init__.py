@@ -22,6 +22,7 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
     Sec. 4    loss, solver, training   losses.py, optimizer.py, dropout.py, training.py, train_step.py
     Sec. 4    evaluation               inference.py, metrics.py, trimap.py, evaluation.py
               prediction               prediction.py, predict_files.py, video.py, image_files.py, in_order.py
+              with Apache Beam         batch_predict.py, batch/, beam.py, beam_worker.py
               export                   fold.py, saved_model.py, warm_up.py, tflite.py, exported.py, fixed_size.py
               a page to try a model    webapp/
     Tables    the networks by name     config.py (EXPERIMENTS)

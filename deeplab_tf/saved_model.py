@@ -241,7 +241,8 @@ def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Des
         path: the folder that holds saved_model.pb.
 
     Returns:
-        A function from an image uint8 [H, W, 3] to probabilities float32 [H, W, K], and what the model says of itself.
+        A function from an image uint8 [H, W, 3] to probabilities float32 [H, W, K], or from several of one size,
+        [B, H, W, 3], to [B, H, W, K]; and what the model says of itself.
 
     Raises:
         UserError: not a SavedModel of this project, or damaged.
@@ -256,7 +257,9 @@ def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Des
         ) from error
 
     def predict(image: np.ndarray) -> np.ndarray:
-        return signature(images=tf.constant(image[np.newaxis]))["probabilities"][0].numpy()
+        images = image if image.ndim == 4 else image[np.newaxis]
+        answers = signature(images=tf.constant(images))["probabilities"].numpy()
+        return answers if image.ndim == 4 else answers[0]
 
     # The signature does not keep the object that owns its variables alive.
     predict.loaded = loaded  # type: ignore[attr-defined]

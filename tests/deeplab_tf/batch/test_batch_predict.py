@@ -1,0 +1,341 @@
+"""Batch prediction as a whole: predict.py's answers, every image once, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+pytest.importorskip("apache_beam", reason="needs requirements-beam.txt")
+
+from deeplab_tf import beam, config
+from deeplab_tf.batch.job import FAILURES, MANIFEST, absolute, find_inputs, run_job
+from deeplab_tf.batch.pipeline import Request, describe_model, load_segmenter
+from deeplab_tf.crf import CrfParams
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
+from deeplab_tf.saved_model import export_saved_model
+from tests.deeplab_tf.batch.memory_file_system import FILES
+from tests.tiny import tiny_network
+
+ROOT = Path(__file__).resolve().parents[3]
+INFO = DatasetInfo("tiny", ("a", "b", "c"), pascal_palette(3))
+CRF = CrfParams(iterations=2)
+
+# Beam's own files and grpc leave some open.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    out = tmp_path_factory.mktemp("exported")
+    settings = dataclasses.replace(config.experiment_config("vgg16_large_fov"), dataset=INFO)
+    return export_saved_model(tiny_network(), settings, str(out))
+
+
+def save_photo(path: Path, seed: int, size: tuple[int, int] = (40, 56)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rough = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), np.uint8)
+    Image.fromarray(rough).resize(size[::-1], Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Two folders with images of the same names, and of two sizes."""
+    folder = tmp_path / "photos"
+    for number in range(8):
+        save_photo(folder / "ab"[number % 2] / f"cat{number // 2}.jpg", number, (40 + 8 * (number % 3), 56))
+    return folder
+
+
+def predict(model, images, out, crf=None, as_records=False, images_per_block=3, batch_size=4):
+    inputs = find_inputs(str(images), absolute(str(out)))
+    request = Request(absolute(model), absolute(str(out)), inputs.root, crf, as_records, batch_size)
+    options = beam.pipeline_options("DirectRunner", [])
+    return run_job(inputs, request, describe_model(request.model), options, images_per_block)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def pixels(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "P"
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize("crf", [None, CRF])
+def test_answers_are_those_of_one_image_at_a_time(model, photos, tmp_path, crf):
+    outcome = predict(model, photos, tmp_path / "out", crf)
+    segmenter = load_segmenter(model, crf)
+    found = tree(tmp_path / "out")
+    paths = sorted(photos.rglob("*.jpg"))
+    assert [entry.input for entry in outcome.entries] == list(map(str, paths))
+    for path in paths:
+        labels = pixels(found.pop(str(path.relative_to(photos).with_suffix(".png"))))
+        np.testing.assert_array_equal(labels, segmenter.segment(path.read_bytes()).labels)
+    assert set(found) == {MANIFEST, FAILURES, "settings.json"} and found[FAILURES] == b""
+    assert outcome.counters["images"] == 8 and outcome.counters["failures"] == 0
+    assert outcome.counters["network_milliseconds"] > 0
+    assert (outcome.counters["crf_milliseconds"] > 0) == (crf is not None)
+
+
+def test_bad_images_are_dead_letters_and_stop_nothing(model, photos, tmp_path):
+    (photos / "a" / "text.jpg").write_text("no image")
+    (photos / "b" / "short.png").write_bytes((photos / "a" / "cat0.jpg").read_bytes()[:500])
+    (photos / "b" / "gone.jpg").symlink_to("nowhere")
+    outcome = predict(model, f"{photos}/**", tmp_path / "out")
+    failures = [json.loads(line) for line in (tmp_path / "out" / FAILURES).read_text().splitlines()]
+    assert [Path(failure["input"]).name for failure in failures] == ["text.jpg", "short.png"]
+    assert "no known image format" in failures[0]["reason"] and "Truncated" in failures[1]["reason"]
+    assert outcome.counters["images"] == 8 and outcome.counters["failures"] == 2
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 8
+
+
+def test_a_second_run_does_only_what_is_missing(model, photos, tmp_path):
+    out = tmp_path / "out"
+    (photos / "a" / "cat9.jpg").write_text("no image")
+    predict(model, photos, out)
+    before = tree(out)
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    save_photo(photos / "a" / "cat9.jpg", 9)  # mended
+    save_photo(photos / "b" / "new.jpg", 10)
+    (out / "b" / "cat0.png").unlink()
+    outcome = predict(model, photos, out)
+    assert outcome.counters["images"] == 3
+    assert {path for path, stamp in times.items() if path.stat().st_mtime_ns == stamp} == times.keys() - {
+        out / "b" / "cat0.png"
+    }
+    after = tree(out)
+    assert after.keys() - before.keys() == {"a/cat9.png", "b/new.png"} and after["b/cat0.png"] == before["b/cat0.png"]
+    assert predict(model, photos, out).counters == {} and tree(out) == after
+    predict(model, photos, tmp_path / "whole")
+    assert tree(tmp_path / "whole") == after
+
+
+def test_other_settings_are_not_mixed_in(model, photos, tmp_path):
+    predict(model, photos, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    for changed, name in (({"crf": CRF}, "crf"), ({"as_records": True}, "format")):
+        with pytest.raises(UserError, match=f"was begun with another {name}: "):
+            predict(model, photos, tmp_path / "out", **changed)
+    assert tree(tmp_path / "out") == before
+
+
+def test_places_that_do_not_go_together_are_refused(model, photos, tmp_path):
+    with pytest.raises(UserError, match="found no image"):
+        predict(model, tmp_path / "nowhere", tmp_path / "out")
+    for images, out in ((photos, photos / "out"), (f"{photos}/**", photos / "b"), (f"{photos}/a/*", photos / "a")):
+        with pytest.raises(UserError, match="is among the images"):
+            predict(model, images, out)
+    (photos / "x.tfrecord").write_bytes(b"")
+    with pytest.raises(UserError, match="matches images and TFRecord files"):
+        predict(model, photos, tmp_path / "out")
+    with pytest.raises(UserError, match="cannot list nothing://"):
+        predict(model, "nothing://photos/*", tmp_path / "out")
+
+
+def read_records(path: Path) -> dict[str, bytes]:
+    text = tf.io.FixedLenFeature([], tf.string)
+    parsed = [
+        tf.io.parse_single_example(payload, {"image_id": text, "labels": text})
+        for payload in tf.data.TFRecordDataset(str(path))
+    ]
+    found = {one["image_id"].numpy().decode(): one["labels"].numpy() for one in parsed}
+    assert len(found) == len(parsed)
+    return found
+
+
+def test_shards_hold_every_image_once(model, photos, tmp_path):
+    out = tmp_path / "out"
+    predict(model, photos, out, as_records=True)
+    predict(model, photos, tmp_path / "png")
+    shards = sorted(out.glob("*.tfrecord"))
+    assert [shard.name for shard in shards] == [f"labels-00000{number}.tfrecord" for number in range(3)]
+    found = {name: data for shard in shards for name, data in read_records(shard).items()}
+    assert sorted(found) == sorted(map(str, photos.rglob("*.jpg")))
+    for name, data in found.items():
+        assert data == (tmp_path / "png" / Path(name).relative_to(photos).with_suffix(".png")).read_bytes()
+    for line in (out / MANIFEST).read_text().splitlines():
+        entry = json.loads(line)
+        assert entry["input"] in read_records(out / entry["output"])
+
+
+@pytest.mark.parametrize("as_records", [True, False])
+def test_tfrecord_files_are_read(model, photos, tmp_path, as_records):
+    stored: dict[str, list[tuple[str, bytes]]] = {"a": [], "b": []}
+    for path in sorted(photos.rglob("*.jpg")):
+        stored[path.parent.name].append((path.stem, path.read_bytes()))
+    stored["b"] += [("bad", b"no image"), ("../../cat", stored["a"][0][1])]
+    for name, images in stored.items():
+        (tmp_path / "records").mkdir(exist_ok=True)
+        with tf.io.TFRecordWriter(str(tmp_path / "records" / f"{name}.tfrecord")) as writer:
+            for image_id, data in images:
+                values = {"image_id": image_id.encode(), "image": data}
+                feature = {
+                    key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+    outcome = predict(model, tmp_path / "records", tmp_path / "out", as_records=as_records)
+    predict(model, photos, tmp_path / "png")
+    assert len(outcome.entries) == 10
+    assert (
+        [entry.record for entry in outcome.entries if entry.reason] == ["bad"] if as_records else ["../../cat", "bad"]
+    )
+    for folder in "ab":
+        for number in range(4):
+            expected = (tmp_path / "png" / folder / f"cat{number}.png").read_bytes()
+            if as_records:
+                assert read_records(tmp_path / "out" / f"{folder}.tfrecord")[f"cat{number}"] == expected
+            else:
+                assert (tmp_path / "out" / folder / f"cat{number}.png").read_bytes() == expected
+    before = tree(tmp_path / "out")
+    assert predict(model, tmp_path / "records", tmp_path / "out", as_records=as_records).counters == {}
+    (tmp_path / "out" / ("b.tfrecord" if as_records else "b/cat1.png")).unlink()
+    assert (
+        predict(model, tmp_path / "records", tmp_path / "out", as_records=as_records).counters["images"]
+        == 4 + as_records
+    )
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("as_records", [False, True])
+def test_model_images_and_answers_may_be_in_a_cloud(model, photos, tmp_path, as_records):
+    FILES.clear()
+    for name, data in tree(photos).items():
+        FILES[f"mem://bucket/photos/{name}"] = data
+    for name, data in tree(Path(model)).items():
+        FILES[f"mem://bucket/model/1/{name}"] = data
+    before = dict(FILES)
+    out = "mem://bucket/out"
+    predict("mem://bucket/model/1", "mem://bucket/photos/**.jpg", out, as_records=as_records)
+    predict(model, photos, tmp_path / "out", as_records=as_records)
+    found = {name.removeprefix(f"{out}/"): data for name, data in FILES.items() if name not in before}
+    here = tree(tmp_path / "out")
+    assert found.keys() == here.keys()
+    for name, data in here.items():
+        if name.endswith(".png") or name == "settings.json":
+            assert found[name] == data
+    manifest = found[MANIFEST].decode().replace("mem://bucket/photos", str(photos))
+    assert manifest == here[MANIFEST].decode()
+    again = predict("mem://bucket/model/1/", "mem://bucket/photos/", f"{out}/", as_records=as_records)
+    assert again.counters == {} and FILES == {**before, **{f"{out}/{name}": data for name, data in found.items()}}
+
+
+def start(model, images, out, *flags):
+    command = [
+        sys.executable,
+        "-m",
+        "deeplab_tf.batch_predict",
+        f"--model={model}",
+        f"--images={images}",
+        f"--out={out}",
+    ]
+    return subprocess.Popen(
+        [*command, *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("as_records", [False, True])
+def test_a_run_that_is_killed_is_finished_by_the_next(model, photos, tmp_path, as_records):
+    """Kills it, with SIGKILL, while it waits for an image that is a pipe; its processes must end with it."""
+    (photos / "a" / "bad.jpg").write_text("no image")
+    flags = ["--images_per_block=1", "--direct_num_workers=2", *(["--format=tfrecord"] if as_records else [])]
+    whole = start(model, photos, tmp_path / "whole", *flags)
+    _, said = whole.communicate(timeout=200)
+    assert whole.returncode == 1 and "1 not" in said
+
+    pipe, data = photos / "b" / "cat1.jpg", (photos / "b" / "cat1.jpg").read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    out = tmp_path / "out"
+    process = start(model, photos, out, *flags)
+    try:
+        wait_for(lambda: len(list(out.glob(".batch/notes/*"))) >= 2, process)
+        workers = children(process.pid)
+        assert len(workers) == 2
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    killed = tree(out)
+    assert MANIFEST not in killed
+    for name, content in killed.items():  # no half file under a final name
+        if not name.startswith(".batch"):
+            assert tree(tmp_path / "whole")[name] == content
+    pipe.unlink()
+    pipe.write_bytes(data)
+    again = start(model, photos, out, *flags)
+    said, _ = again.communicate(timeout=200)
+    assert again.returncode == 1 and "images 0," not in said and "images 8," not in said
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(model, photos, tmp_path):
+    """Kills one of two processes while the other waits for an image that is a pipe."""
+    pipe, data = photos / "b" / "cat1.jpg", (photos / "b" / "cat1.jpg").read_bytes()
+    pipe.unlink()
+    os.mkfifo(pipe)
+    out = tmp_path / "out"
+    process = start(model, photos, out, "--images_per_block=1", "--direct_num_workers=2")
+    wait_for(lambda: len(list(out.glob(".batch/notes/*"))) >= 2, process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 2 and len(said.splitlines()) == 1 and "one of the processes was killed" in said
+    pipe.unlink()
+    pipe.write_bytes(data)
+    predict(model, photos, out, images_per_block=1)
+    predict(model, photos, tmp_path / "whole", images_per_block=1)
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_what_a_user_can_mend_is_one_line(model, photos, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for flags, says in (
+        (["--modle=x"], "did you mean"),
+        (["--runner=NoRunner"], "NoRunner"),
+        (["--direct_num_workers=many"], "direct_num_workers"),
+        ([f"--model={photos}"], "not a SavedModel"),
+        ([f"--out={tmp_path}/file"], "cannot"),
+    ):
+        process = start(model, photos, tmp_path / "out", *flags)
+        _, said = process.communicate(timeout=100)
+        assert process.returncode == 2 and len(said.splitlines()) == 1 and says.lower() in said.lower(), said
+
+
+def wait_for(condition, process=None, seconds=100):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end and (process is None or process.poll() is None)
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
