@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets.manifest import MANIFEST, SplitManifest, load_manifest, write_manifest
-from datasets.shards import Job, all_or_none, writing_to
+from datasets.shards import Job, Shard, all_or_none, writing_to
 from datasets.source import Example
 from datasets.workers import make_shards
 from deeplab_tf.dataset_info import DatasetInfo
@@ -101,7 +102,13 @@ def _lock(lock: int, folder: Path) -> None:
         pass  # some network file systems cannot lock a folder
 
 
-def write_splits(plans: Sequence[SplitPlan], info: DatasetInfo, staging: Path, num_workers: int) -> list[SplitManifest]:
+def write_splits(
+    plans: Sequence[SplitPlan],
+    info: DatasetInfo,
+    staging: Path,
+    num_workers: int,
+    make: Callable[[Sequence[Job]], dict[str, Shard]] | None = None,
+) -> list[SplitManifest]:
     """Writes splits and enters them in the manifest, all of them or none.
 
     Memory holds one example for each process, and the ids. See `workers.make_shards` for the processes.
@@ -111,6 +118,7 @@ def write_splits(plans: Sequence[SplitPlan], info: DatasetInfo, staging: Path, n
         info: the classes.
         staging: what `open_folder` gave.
         num_workers: processes that read, check and write; 1 works in this process.
+        make: makes the shards instead, all of them in the staging folder, and returns them by their file names.
 
     Returns:
         What was entered in the manifest.
@@ -123,7 +131,8 @@ def write_splits(plans: Sequence[SplitPlan], info: DatasetInfo, staging: Path, n
     folder = staging.parent
     _check_place(folder, info, [plan.name for plan in plans])
     jobs = {plan.name: _jobs(plan, staging) for plan in plans}
-    finished = make_shards([job for of_split in jobs.values() for job in of_split], num_workers)
+    make = make or functools.partial(make_shards, num_workers=num_workers)
+    finished = make([job for of_split in jobs.values() for job in of_split])
     written = []
     for plan in plans:
         shards = [finished[job.path.name] for job in jobs[plan.name]]

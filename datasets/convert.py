@@ -9,67 +9,32 @@ The last form writes one split; a second call with --splits=val and other folder
 docs/datasets.md has the layout of DIR for each data set. For folder it holds images/*, masks/*.png (class indices,
 same file stem), classes.txt (one name a line, index 0 first) and, optionally, splits/NAME.txt (stems).
 
-All cores work. Interrupted, or after an error was mended, the same command goes on where it stopped.
+All cores work; with --runner the machines of an Apache Beam runner do. Interrupted, or after an error was mended, the
+same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
+import functools
 import os
-import zlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
-import numpy as np
 from absl import flags
 
 from datasets import DATASETS, conversion, raw_files
+from datasets.loader import Loader
 from datasets.manifest import SplitManifest
 from datasets.messages import some
-from datasets.source import Example, Source
-from deeplab_tf import command_line
+from datasets.shards import Job, Shard
+from datasets.source import Source
+from deeplab_tf import beam, command_line
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
 
 _MOST_SHARDS = 64
 _EXAMPLES_PER_SHARD = 64
-# What the stored bytes depend on, beside this project's own code.
-_PACKAGES = ("numpy", "pillow", "opencv-python-headless", "scipy", "pycocotools")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Loader:
-    """Gives the examples of one split as they are stored; processes exchange it.
-
-    Attributes:
-        dataset: a name in `DATASETS`.
-        source: where the raw files are.
-        split: its name.
-        new_labels: the new label of each old one, 256 of them; () for no change.
-        downsample: see `raw_files.downsample`; 1 for the original size.
-    """
-
-    dataset: str
-    source: Source
-    split: str
-    new_labels: tuple[int, ...]
-    downsample: int
-
-    def __call__(self, image_id: str) -> Example:
-        example = DATASETS[self.dataset].example(self.source, self.split, image_id)
-        if self.new_labels and example.labels is not None:
-            example = example.with_labels(np.array(self.new_labels, np.uint8)[example.labels])
-        return raw_files.downsample(example, self.downsample) if self.downsample > 1 else example
-
-    def recipe(self) -> str:
-        """Says all that an example depends on beside its id and the raw files."""
-        source = dataclasses.replace(self.source, scratch="", split_names=())
-        fields = dataclasses.asdict(dataclasses.replace(self, source=source))
-        return json.dumps([fields, _code_version()], sort_keys=True)
 
 
 def convert(
@@ -81,6 +46,7 @@ def convert(
     id_file: str = "",
     downsample: int = 1,
     num_workers: int | None = None,
+    make: Callable[[Sequence[Job]], dict[str, Shard]] | None = None,
 ) -> list[SplitManifest]:
     """Converts the splits of a data set, all of them or none.
 
@@ -95,6 +61,7 @@ def convert(
         id_file: text file; only the ids that it lists are written.
         downsample: images and labels are made smaller by this factor; 1 keeps them as they are.
         num_workers: processes; None for one a core.
+        make: makes the shards instead of these processes; see `conversion.write_splits`.
 
     Returns:
         The splits that were written.
@@ -118,10 +85,10 @@ def convert(
         for split, listed in ids.items():
             _check_ids(split, listed)
             wanted = num_shards or min(_MOST_SHARDS, max(1, len(listed) // _EXAMPLES_PER_SHARD))
-            loader = _Loader(dataset, source, split, new_labels, downsample)
+            loader = Loader(dataset, source, split, new_labels, downsample)
             plan = conversion.SplitPlan(split, tuple(listed), min(wanted, len(listed)), loader, loader.recipe())
             plans.append(plan)
-        return conversion.write_splits(plans, info, staging, num_workers or len(os.sched_getaffinity(0)))
+        return conversion.write_splits(plans, info, staging, num_workers or len(os.sched_getaffinity(0)), make)
 
 
 def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[DatasetInfo, tuple[int, ...]]:
@@ -177,20 +144,6 @@ def _check_ids(split: str, ids: Sequence[str]) -> None:
             ) from None
 
 
-def _code_version() -> str:
-    """Names the code that reads raw files: a shard that other code wrote may differ."""
-    code = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(path.read_bytes())
-    versions = [f"zlib {zlib.ZLIB_RUNTIME_VERSION}"]
-    for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            versions.append(f"no {package}")
-    return f"{code.hexdigest()}, {', '.join(versions)}"
-
-
 def _define_flags() -> None:
     # Inside a function, because absl's flags are global and other commands have some of the same names.
     flags.DEFINE_enum("dataset", None, list(DATASETS), "Which raw layout to read.", required=True)
@@ -199,6 +152,12 @@ def _define_flags() -> None:
     flags.DEFINE_list("splits", [], "Splits to write, such as train,val. Default: all that the raw files have.")
     flags.DEFINE_integer("shards", None, "Files per split. Default: up to 64, of 64 images or more.")
     flags.DEFINE_integer("workers", None, "Processes. Default: one a core. The files do not depend on it.")
+    flags.DEFINE_string(
+        "runner",
+        "",
+        "Convert with Apache Beam (requirements-beam.txt) on this runner, such as DirectRunner or FlinkRunner, with all"
+        " of Beam's flags. The files do not depend on it. All machines have to see --root and --out (docs/scale.md).",
+    )
     flags.DEFINE_list(
         "keep_classes",
         [],
@@ -230,9 +189,23 @@ def _define_flags() -> None:
     flags.DEFINE_float("val_fraction", 0.1, "folder without split files: share of the images that becomes val.")
 
 
-def main() -> None:
+def _maker(runner: str, arguments: list[str]) -> Callable[[Sequence[Job]], dict[str, Shard]] | None:
+    """Returns what makes shards with Beam; None without a runner."""
+    if not runner:
+        command_line.refuse_unknown(arguments)
+        return None
+    if flags.FLAGS.workers is not None:
+        raise UserError("--workers is for conversions without --runner; DirectRunner has --direct_num_workers.")
+    beam.require_beam()
+    from datasets.beam_shards import make_shards
+
+    return functools.partial(make_shards, options=beam.pipeline_options(runner, arguments))
+
+
+def main(arguments: list[str]) -> None:
     """Converts as the flags say, then prints what was written and the next command."""
     values = flags.FLAGS
+    make = _maker(values.runner, arguments)
     source = Source(
         root=values.root,
         image_dir=values.image_dir,
@@ -253,6 +226,7 @@ def main() -> None:
         id_file=values.ids,
         downsample=values.downsample,
         num_workers=values.workers,
+        make=make,
     )
     complete = dict(DATASETS[values.dataset].info(source).split_sizes)
     print(f"{'split':<14}{'images':>8}{'shards':>8}{'bytes':>18}")
@@ -268,4 +242,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main, needs_tensorflow=False)
+    command_line.run(main, needs_tensorflow=False, takes_other_flags=True)

@@ -56,7 +56,7 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
         UserError: the folder cannot be written, or `load` raises it.
         ValueError: only some examples have labels.
     """
-    shard = _unchanged_shard(job)
+    shard = unchanged_shard(job)
     if shard is not None:
         count(len(job.ids))
         return shard
@@ -73,7 +73,7 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
             count(1)
 
     with writing_to(job.path.parent.parent):
-        note = _note_path(job.path)
+        note = note_path(job.path)
         note.unlink(missing_ok=True)
         shard = _write_file(job.path, examples())
         temporary = note.with_suffix(".tmp")
@@ -107,10 +107,10 @@ def _write_file(path: Path, examples: Iterable[Example]) -> Shard:
     return Shard(described, all_or_none(path.name, labelled))
 
 
-def _unchanged_shard(job: Job) -> Shard | None:
+def unchanged_shard(job: Job) -> Shard | None:
     """Returns the finished shard of an earlier call, or None where there is none that would come out the same."""
     try:
-        fields = json.loads(_note_path(job.path).read_text(encoding="utf-8"))
+        fields = json.loads(note_path(job.path).read_text(encoding="utf-8"))
         if fields["fingerprint"] != job.fingerprint:
             return None
         if any(_state(Path(source)) != tuple(state) for source, state in fields["inputs"].items()):
@@ -129,7 +129,8 @@ def _state(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _note_path(shard: Path) -> Path:
+def note_path(shard: Path) -> Path:
+    """Returns where the note of a shard is."""
     return shard.with_suffix(".json")
 
 
