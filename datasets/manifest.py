@@ -8,19 +8,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deeplab_tf.dataset_info import DatasetInfo
+from datasets.records import FRAME_BYTES
+from deeplab_tf import files
+from deeplab_tf.dataset_info import DatasetInfo, require_fields
 from deeplab_tf.errors import UserError
 
 FORMAT_VERSION = 2
 # Version 1 is the same without the hashes of the images: all else in it still holds.
 READABLE_VERSIONS = (1, FORMAT_VERSION)
 MANIFEST = "manifest.json"
+# No separator, so that a manifest names files of its own folder only.
+_SHARD_NAME = re.compile(r"\w[\w.-]*\.tfrecord")
+# Protobuf's limit for a message.
+_LONGEST_RECORD = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +47,11 @@ class ShardFile:
     image_hashes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not _SHARD_NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r:.200} is no name of a shard")
+        for length in self.record_bytes:
+            if type(length) is not int or not FRAME_BYTES <= length < _LONGEST_RECORD:
+                raise ValueError(f"{self.name} has a record of {length!r:.60} bytes")
         if self.image_hashes and len(self.image_hashes) != len(self.record_bytes):
             raise ValueError(f"{self.name} has {self.count} records and {len(self.image_hashes)} hashes of images")
 
@@ -65,11 +77,16 @@ class ShardFile:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ShardFile:
-        """Rebuilds what `to_json` gave."""
+        """Rebuilds what `to_json` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: something else.
+        """
+        require_fields(fields, "a shard")
         return cls(
             name=str(fields["name"]),
             sha256=str(fields["sha256"]),
-            record_bytes=tuple(int(length) for length in fields["record_bytes"]),
+            record_bytes=tuple(fields["record_bytes"]),
             image_hashes=tuple(str(digest) for digest in fields.get("image_hashes", ())),
         )
 
@@ -205,7 +222,8 @@ def load_manifest(folder: Path) -> Manifest:
             f" did not end. {remedy}"
         )
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = files.read_json(path)
+        require_fields(fields, "the manifest")
         version = fields["format_version"]
         if version not in READABLE_VERSIONS:
             raise UserError(
@@ -216,9 +234,9 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest(
             data_dir=folder,
             info=DatasetInfo.from_json(fields["info"]),
-            splits={name: _split_from_json(name, split) for name, split in fields["splits"].items()},
+            splits=_splits_from_json(fields["splits"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: expected a manifest as datasets.convert writes it, cannot read it ({error!r})."
             " Delete the folder and convert again."
@@ -252,9 +270,19 @@ def _split_to_json(split: SplitManifest) -> dict[str, Any]:
     }
 
 
-def _split_from_json(name: str, fields: dict[str, Any]) -> SplitManifest:
-    files = tuple(ShardFile.from_json(file) for file in fields["files"])
-    split = SplitManifest(name, bool(fields["has_labels"]), tuple(fields["ids"]), files)
-    if sum(file.count for file in files) != split.count:
-        raise ValueError(f"split {name!r} lists {split.count} ids and {sum(file.count for file in files)} records")
-    return split
+def _splits_from_json(fields: Any) -> dict[str, SplitManifest]:
+    require_fields(fields, "splits")
+    return {name: _split_from_json(name, split) for name, split in fields.items()}
+
+
+def _split_from_json(name: str, fields: Any) -> SplitManifest:
+    require_fields(fields, f"split {name!r:.60}")
+    shards = tuple(ShardFile.from_json(file) for file in fields["files"])
+    ids = tuple(fields["ids"]) if isinstance(fields["ids"], list) else ()
+    for image_id in ids:
+        # Pictures and archives have files of this name.
+        if not isinstance(image_id, str) or not image_id or "/" in image_id or "\0" in image_id:
+            raise ValueError(f"split {name!r:.60} has an image called {image_id!r:.200}")
+    if not sum(shard.count for shard in shards) == len(ids):
+        raise ValueError(f"split {name!r:.60} lists {len(ids)} ids and {sum(s.count for s in shards)} records")
+    return SplitManifest(name, bool(fields["has_labels"]), ids, shards)

@@ -182,11 +182,12 @@ def evaluation_examples(
     stored = _labelled_split(manifest, split) if needs_labels else manifest.split(split)
     described = stored.without(skipped)
     read = _record_reader(manifest, described)
+    ids = tf.constant(described.ids)  # as the manifest has them: it was checked, and files get these names
 
     def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         record = tfrecord.parse(read(place))
         labels = tfrecord.decode_labels(record["labels"]) if described.has_labels else tf.zeros([0, 0], tf.int32)
-        return record["image_id"], tfrecord.decode_image(record["image"]), labels
+        return tf.gather(ids, place), tfrecord.decode_image(record["image"]), labels
 
     return (
         tf.data.Dataset.range(described.count)

@@ -21,7 +21,15 @@ from datasets.messages import some
 from datasets.source import Example
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import DECODE_ERRORS, decode, open_image, read_bytes, to_rgb
+from deeplab_tf.image_files import (
+    DECODE_ERRORS,
+    STORED_FORMATS,
+    decode,
+    open_image,
+    read_bytes,
+    to_rgb,
+    without_warnings,
+)
 
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -254,9 +262,10 @@ def _is_whole_jpeg(data: bytes) -> bool:
     if rest is None:
         return False
     try:
-        image = Image.open(io.BytesIO(rest))
-        image.draft("L", (1, 1))
-        image.load()
+        with without_warnings():
+            image = Image.open(io.BytesIO(rest), formats=STORED_FORMATS)
+            image.draft("L", (1, 1))
+            image.load()
     except DECODE_ERRORS:
         return False
     return True

@@ -83,7 +83,21 @@ def read(path: str | os.PathLike[str], offset: int, length: int) -> Fields | str
         file.seek(offset)
         record = file.read(length)
     problem = _problem(record, length)
-    return problem or decode(record[_LENGTH.size + _CHECK.size : -_CHECK.size])
+    try:
+        return problem or decode(_payload(record))
+    except ValueError as error:
+        return str(error)
+
+
+def read_payload(path: str | os.PathLike[str], offset: int, length: int) -> bytes:
+    """Returns the payload of a record, see `read`, whatever its checksums."""
+    with open(path, "rb") as file:
+        file.seek(offset)
+        return _payload(file.read(length))
+
+
+def _payload(record: bytes) -> bytes:
+    return record[_LENGTH.size + _CHECK.size : -_CHECK.size]
 
 
 def decode(payload: bytes) -> Fields:
@@ -110,13 +124,17 @@ def _contents(message: bytes, field: int) -> list[bytes]:
     found, position = [], 0
     while position < len(message):
         tag, start = message[position], position + 1
-        length, shift = 0, 0
-        while True:
-            group = message[start]
-            length |= (group & 0x7F) << shift
-            start, shift = start + 1, shift + 7
+        length = 0
+        # A length has five bytes at most; a number without an end would take for ever.
+        for shift, group in enumerate(message[start : start + 5]):
+            length |= (group & 0x7F) << 7 * shift
             if group < 0x80:
+                start += shift + 1
                 break
+        else:
+            raise ValueError("the record is no tf.train.Example")
+        if start + length > len(message):
+            raise ValueError("the record is no tf.train.Example: it ends in the middle of a value")
         if tag == field << 3 | 2:
             found.append(message[start : start + length])
         position = start + length
@@ -137,8 +155,11 @@ def find_damage(path: str | os.PathLike[str], record_bytes: Sequence[int]) -> It
         OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
+        left = os.fstat(file.fileno()).st_size
         for number, expected in enumerate(record_bytes):
-            problem = _problem(file.read(expected), expected)
+            # What a manifest claims decides how much is read, but never how much memory that takes.
+            problem = _problem(file.read(min(expected, left)), expected)
+            left = max(left - expected, 0)
             if problem:
                 yield number, problem
 

@@ -19,9 +19,13 @@ from datasets import records
 from datasets.manifest import Manifest
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
+from deeplab_tf.image_files import STORED_FORMATS
 
 # Records that wait for a thread: enough that none is idle, and few beside a data set's.
 _BLOCK = 1024
+
+# What Pillow and OpenCV raise for bytes that are no picture.
+_UNDECODABLE = (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError)
 
 
 class LabelCounts(NamedTuple):
@@ -119,10 +123,13 @@ def measure(manifest: Manifest, split: str, num_threads: int | None = None) -> S
         record = _read(paths[shard], offset, length)
         if isinstance(record, str):
             return f"{paths[shard]}: {record}"
-        if not described.has_labels:
-            with Image.open(io.BytesIO(record.image)) as image:
-                return image.height, image.width, count_labels(np.zeros((0, 0), np.uint8), num_classes), 0
-        labels = decode_labels(record.labels)
+        try:
+            if not described.has_labels:
+                with Image.open(io.BytesIO(record.image), formats=STORED_FORMATS) as image:
+                    return image.height, image.width, count_labels(np.zeros((0, 0), np.uint8), num_classes), 0
+            labels = decode_labels(record.labels)
+        except _UNDECODABLE as error:
+            return f"{paths[shard]}: its image or labels cannot be decoded ({error})"
         return *labels.shape, count_labels(labels, num_classes), zlib.crc32(record.labels)
 
     pool = concurrent.futures.ThreadPoolExecutor(num_threads or len(os.sched_getaffinity(0)))
@@ -178,8 +185,15 @@ def count_labels(labels: np.ndarray, num_classes: int) -> LabelCounts:
 
 
 def decode_labels(encoded: bytes) -> np.ndarray:
-    """Decodes the labels of a record: uint8 [H, W], class indices and 255."""
-    return np.asarray(cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED))
+    """Decodes the labels of a record: uint8 [H, W], class indices and 255.
+
+    Raises:
+        ValueError, cv2.error: they are none.
+    """
+    labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if encoded else None
+    if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
+        raise ValueError("its labels are no 8-bit grey PNG")
+    return labels
 
 
 def read_example(manifest: Manifest, split: str, place: int) -> tuple[np.ndarray, np.ndarray]:
@@ -202,8 +216,14 @@ def read_example(manifest: Manifest, split: str, place: int) -> tuple[np.ndarray
     record = _read(path, offset, length)
     if isinstance(record, str):
         raise UserError(f"{path}: record of {described.ids[place]}: {record}. Convert {split} again.")
-    with Image.open(io.BytesIO(record.image)) as image:
-        return np.asarray(image.convert("RGB")), decode_labels(record.labels)
+    try:
+        with Image.open(io.BytesIO(record.image), formats=STORED_FORMATS) as image:
+            return np.asarray(image.convert("RGB")), decode_labels(record.labels)
+    except _UNDECODABLE as error:
+        raise UserError(
+            f"{path}: record of {described.ids[place]}: its image or labels cannot be decoded ({error})."
+            f" Convert {split} again."
+        ) from None
 
 
 def _read(path: Path, offset: int, length: int) -> records.Fields | str:

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from datasets import records
@@ -26,11 +28,16 @@ __all__ = [
     "decode_labels",
     "describe_damage",
     "find_damage",
+    "find_undecodable",
     "naming_damage",
     "parse",
     "read_manifest",
     "skip_damaged",
 ]
+
+
+# What TensorFlow says of a record that is no example, image or label map. It quotes the record, which may be no text.
+_UNREADABLE = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 class DamagedRecord(NamedTuple):
@@ -88,6 +95,24 @@ def find_damage(manifest: Manifest, split: str) -> Iterator[DamagedRecord]:
             ) from None
 
 
+def find_undecodable(manifest: Manifest, split: str) -> Iterator[DamagedRecord]:
+    """Decodes a split, whose records are whole, and yields those that do not hold an image and labels."""
+    described = manifest.split(split)
+    first = np.cumsum([0, *(file.count for file in described.files)])
+    stored = np.setdiff1d(np.arange(first[-1]), described.skipped)  # the stored place of each id
+    for place, (shard, offset, length) in enumerate(zip(*described.record_places(), strict=True)):
+        file = described.files[shard]
+        payload = records.read_payload(manifest.data_dir / file.name, int(offset), int(length))
+        try:
+            record = parse(tf.constant(payload))
+            decode_image(record["image"])
+            if described.has_labels:
+                decode_labels(record["labels"])
+        except _UNREADABLE as error:
+            problem = f"it cannot be decoded ({type(error).__name__})"
+            yield DamagedRecord(file.name, int(stored[place] - first[shard]), place, described.ids[place], problem)
+
+
 def skip_damaged(data_dir: str | os.PathLike[str], split: str) -> tuple[Manifest, list[DamagedRecord]]:
     """Reads a manifest and leaves the damaged records of one split out, after reading all of them.
 
@@ -118,17 +143,19 @@ def describe_damage(damaged: Sequence[DamagedRecord]) -> str:
 
 @contextlib.contextmanager
 def naming_damage(manifest: Manifest, split: str) -> Iterator[None]:
-    """Turns TensorFlow's complaint about a checksum into one line that names the record.
+    """Turns TensorFlow's complaint about a record into one line that names it.
 
     TensorFlow checks each record as it reads it, and says only at which byte of some file it failed.
 
     Raises:
-        UserError: a record of the split is damaged.
+        UserError: a record of the split is damaged, or whole and not what it should be.
     """
     try:
         yield
-    except tf.errors.DataLossError:
+    except (tf.errors.DataLossError, *_UNREADABLE) as error:
         damaged = list(find_damage(manifest, split))
+        if not damaged and isinstance(error, _UNREADABLE):
+            damaged = list(itertools.islice(find_undecodable(manifest, split), 2))
         if not damaged:
             raise
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""

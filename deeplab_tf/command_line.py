@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -65,7 +66,9 @@ def _print_help() -> None:
 
 
 def _exit_with_line(message: str) -> NoReturn:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    # Names from files may hold control characters, which a terminal would obey.
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", " ".join(message.split()))
+    print("error: " + line.encode(errors="backslashreplace").decode(), file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable
 from typing import Any
 
 from deeplab_tf.crf import CrfParams
-from deeplab_tf.dataset_info import DatasetInfo
+from deeplab_tf.dataset_info import DatasetInfo, require_fields
 from deeplab_tf.errors import UserError
 
 BACKBONES = ("vgg16", "resnet50", "resnet101", "efficientnet_lite0")
@@ -18,16 +19,27 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 POLICIES = ("poly", "step")
 OPTIMIZERS = ("sgd", "adam")
 SECTIONS = ("model", "train", "optimizer", "crf", "inference")
+_LARGEST_INT, _LARGEST_FLOAT = 2**31 - 1, 1e30
 
 
 def _require_one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value}.")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}; got {value!s:.60}.")
 
 
 def _require_at_least(name: str, value: float, least: float) -> None:
     if not value >= least:
         raise ValueError(f"{name} must be at least {least}; got {value}.")
+
+
+def _require_representable(section: str, values: Any) -> None:
+    """Raises ValueError for a number that TensorFlow has no int32 or float32 for; NaN is none of these."""
+    for name, value in vars(values).items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and not -_LARGEST_INT <= number <= _LARGEST_INT:
+                raise ValueError(f"{section}.{name} must be at most {_LARGEST_INT}; got {number}.")
+            if isinstance(number, float) and not -_LARGEST_FLOAT <= number <= _LARGEST_FLOAT:
+                raise ValueError(f"{section}.{name} must be a finite number; got {number}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +67,7 @@ class ModelConfig:
     atrous: str = "deinterlace"
 
     def __post_init__(self) -> None:
+        _require_representable("model", self)
         _require_one_of("model.backbone", self.backbone, BACKBONES)
         _require_one_of("model.output_stride", self.output_stride, (8, 16, 32))
         _require_one_of("model.atrous", self.atrous, ("deinterlace", "dilated", "auto"))
@@ -115,6 +128,7 @@ class TrainConfig:
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        _require_representable("train", self)
         counts = "iterations batch_size iter_size crop_size save_every keep_checkpoints eval_every summary_every"
         for name in counts.split():
             _require_at_least(f"train.{name}", getattr(self, name), 1)
@@ -135,7 +149,7 @@ class TrainConfig:
                 f"train.colour_jitter takes up to four numbers from 0 to {', '.join(map(str, most))} (brightness,"
                 f" contrast, saturation, hue), such as 0.1,0.3,0.3,0.05; got {jitter}."
             )
-        if self.class_weights and not (min(self.class_weights) >= 0 and 0 < sum(self.class_weights) < float("inf")):
+        if self.class_weights and not (min(self.class_weights) >= 0 and sum(self.class_weights) > 0):
             raise ValueError(f"train.class_weights must be at least 0 and not all 0; got {self.class_weights}.")
 
     def augmentation(self) -> dict[str, Any]:
@@ -184,6 +198,7 @@ class OptimizerConfig:
     fresh_lr_mult: float = 10.0
 
     def __post_init__(self) -> None:
+        _require_representable("optimizer", self)
         _require_one_of("optimizer.name", self.name, OPTIMIZERS)
         _require_one_of("optimizer.policy", self.policy, POLICIES)
         _require_at_least("optimizer.step_size", self.step_size, 1)
@@ -218,6 +233,7 @@ class InferenceConfig:
     align_corners: bool = True
 
     def __post_init__(self) -> None:
+        _require_representable("inference", self)
         for name in ("tile", "tile_overlap", "pad_to"):
             _require_at_least(f"inference.{name}", getattr(self, name), 0)
         if self.tile and self.tile_overlap >= self.tile:
@@ -267,15 +283,38 @@ class Config:
         """Rebuilds what `to_json` gave, also after a trip through a file; extra keys are left alone.
 
         A file from before there was a section for inference has none: then it is the default.
+
+        Raises:
+            ValueError: something else.
         """
         hints = typing.get_type_hints(cls)
-        sections = {}
-        for name in SECTIONS:
-            stored = fields.get(name, {}) if name == "inference" else fields[name]
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-            sections[name] = hints[name](**values)
-        dataset = DatasetInfo.from_json(fields["dataset"]) if fields["dataset"] else None
-        return cls(experiment=fields["experiment"], dataset=dataset, **sections)
+        require_fields(fields, "the configuration", ("experiment", "dataset", *(set(SECTIONS) - {"inference"})))
+        sections = {name: _section_from_json(name, hints[name], fields.get(name, {})) for name in SECTIONS}
+        dataset = None if fields["dataset"] is None else DatasetInfo.from_json(fields["dataset"])
+        return cls(_typed("experiment", fields["experiment"], str), dataset=dataset, **sections)
+
+
+def _section_from_json(section: str, kind: Any, fields: Any) -> Any:
+    """Rebuilds a section, each of whose values has to be of its field's type."""
+    require_fields(fields, section)
+    hints = typing.get_type_hints(kind)
+    unknown = [name for name in fields if name not in hints]
+    if unknown:
+        raise ValueError(f"there is no {section}.{unknown[0]}")
+    return kind(**{name: _typed(f"{section}.{name}", value, hints[name]) for name, value in fields.items()})
+
+
+def _typed(name: str, value: Any, kind: Any) -> Any:
+    """Checks a value of JSON against a type: int, float, bool, str, or tuple[one of these, ...] for a list."""
+    if isinstance(kind, types.GenericAlias) and isinstance(value, list | tuple):
+        return tuple(_typed(name, item, typing.get_args(kind)[0]) for item in value)
+    if kind is float and type(value) is int and abs(value) <= _LARGEST_INT:
+        return float(value)
+    # A bool is an int to isinstance.
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        wanted = kind.__name__ if isinstance(kind, type) and not isinstance(kind, types.GenericAlias) else str(kind)
+        raise ValueError(f"{name} should be of type {wanted}, it is {value!r:.60}")
+    return value
 
 
 def _experiments() -> dict[str, Config]:
@@ -364,22 +403,24 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         section_name, dot, field_name = path.strip().partition(".")
         if not equals or not dot:
             raise UserError(
-                f"--set takes section.field=value, got {assignment!r}. Example: --set=train.iterations=2000"
+                f"--set takes section.field=value, got {assignment!r:.200}. Example: --set=train.iterations=2000"
             )
         if section_name not in SECTIONS:
-            raise UserError(f"--set knows the sections {', '.join(SECTIONS)}; got {section_name!r} in {assignment!r}.")
+            raise UserError(
+                f"--set knows the sections {', '.join(SECTIONS)}; got {section_name!r:.60} in {assignment!r:.200}."
+            )
         section = getattr(config, section_name)
         hints = typing.get_type_hints(type(section))
         if field_name not in hints:
             raise UserError(
-                f"--set knows no {path.strip()}{_did_you_mean(field_name, hints)}: "
+                f"--set knows no {path.strip():.200}{_did_you_mean(field_name, hints)}: "
                 f"{section_name} has {', '.join(hints)}."
             )
         try:
             value = _parse(text.strip(), hints[field_name])
             config = dataclasses.replace(config, **{section_name: dataclasses.replace(section, **{field_name: value})})
         except ValueError as error:
-            raise UserError(f"--set={assignment}: {error}") from error
+            raise UserError(f"--set={assignment:.200}: {error}") from error
     return config
 
 
@@ -393,10 +434,10 @@ def _parse(text: str, kind: Any) -> Any:
         return tuple(_parse(part.strip(), typing.get_args(kind)[0]) for part in text.split(",") if part.strip())
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
-            raise ValueError(f"expected true or false, got {text!r}.")
+            raise ValueError(f"expected true or false, got {text!r:.60}.")
         return text.lower() in ("true", "1")
     try:
         return kind(text)
     except ValueError:
         names = {int: "a whole number", float: "a number"}
-        raise ValueError(f"expected {names[kind]}, got {text!r}.") from None
+        raise ValueError(f"expected {names[kind]}, got {text!r:.60}.") from None

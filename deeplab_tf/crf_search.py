@@ -186,8 +186,7 @@ class _Table:
         self._path = path
         self._content: dict[str, Any] = {"about": json.loads(json.dumps(about))}  # tuples become lists, as in the file
         try:
-            with open(path, encoding="utf-8") as file:
-                before = json.load(file)
+            before = files.read_json(path)
             if before["about"] == self._content["about"]:
                 self.scores = {
                     Constants(*(float(row[name]) for name in Constants._fields)): float(row["miou"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 IGNORE_LABEL = 255
@@ -27,6 +28,15 @@ def pascal_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
                 colour[channel] |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
         palette.append((colour[0], colour[1], colour[2]))
     return tuple(palette)
+
+
+def require_fields(fields: Any, what: str, names: Iterable[str] = ()) -> None:
+    """Raises ValueError where what came from JSON is no object with these fields; `what` is its name in the message."""
+    if not isinstance(fields, dict):
+        raise ValueError(f"{what} should be an object of named fields, it is {fields!r:.60}")
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise ValueError(f"{what} lacks {', '.join(sorted(missing))}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +67,14 @@ class DatasetInfo:
             raise ValueError(f"class names must differ, got {list(self.class_names)}.")
         if len(self.palette) != len(self.class_names):
             raise ValueError(f"one colour per class: got {len(self.palette)} for {len(self.class_names)} classes.")
+        for text in (self.name, self.train_split, *self.class_names, *(split for split, _ in self.split_sizes)):
+            if not isinstance(text, str) or not text or "\0" in text:
+                raise ValueError(f"names must be text, got {text!r:.60}.")
+        levels = [level for colour in self.palette for level in colour]
+        sizes = [size for _, size in self.split_sizes]
+        for number, most in (*((level, 255) for level in (*levels, self.ignore_label)), *((n, 2**62) for n in sizes)):
+            if type(number) is not int or not 0 <= number <= most:
+                raise ValueError(f"expected a whole number of 0 to {most}, got {number!r:.60}.")
 
     @property
     def num_classes(self) -> int:
@@ -69,12 +87,20 @@ class DatasetInfo:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> DatasetInfo:
-        """Rebuilds what `to_json` gave, also after a trip through a file."""
-        return cls(
-            name=fields["name"],
-            class_names=tuple(fields["class_names"]),
-            palette=tuple((int(r), int(g), int(b)) for r, g, b in fields["palette"]),
-            ignore_label=int(fields["ignore_label"]),
-            train_split=fields["train_split"],
-            split_sizes=tuple((str(split), int(size)) for split, size in fields.get("split_sizes", ())),
-        )
+        """Rebuilds what `to_json` gave, also after a trip through a file.
+
+        Raises:
+            ValueError: something else.
+        """
+        require_fields(fields, "the data set", ("name", "class_names", "palette", "ignore_label", "train_split"))
+        try:
+            return cls(
+                name=fields["name"],
+                class_names=tuple(fields["class_names"]),
+                palette=tuple((red, green, blue) for red, green, blue in fields["palette"]),
+                ignore_label=fields["ignore_label"],
+                train_split=fields["train_split"],
+                split_sizes=tuple((split, size) for split, size in fields.get("split_sizes", ())),
+            )
+        except TypeError as error:  # no list where there should be one, or a list where there should be text
+            raise ValueError(f"the data set is described in another form ({error})") from None

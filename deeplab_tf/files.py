@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from deeplab_tf.errors import UserError
+
+_LONGEST_WAIT_SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -26,15 +31,15 @@ def complete_or_absent(path: str) -> Iterator[str]:
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".writing.{name}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with _only_writer(folder):
+            try:
+                yield temporary
+                os.replace(temporary, path)
+            finally:
+                if os.path.exists(temporary):
+                    os.remove(temporary)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
-        ) from error
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+        raise _unwritable(path, error) from error
 
 
 def write_atomically(path: str, write: Callable[[str], None]) -> None:
@@ -63,25 +68,74 @@ def write_folder_atomically(path: str, write: Callable[[str], None]) -> None:
     """
     parent, name = os.path.split(path)
     temporary, old = (os.path.join(parent, f".{state}.{name}") for state in ("writing", "replaced"))
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        write(temporary)
-        if os.path.exists(path):
-            shutil.rmtree(old, ignore_errors=True)
-            os.rename(path, old)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            if os.path.exists(old):
-                os.rename(old, path)
-            raise
+        with _only_writer(parent):
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                write(temporary)
+                if os.path.exists(path):
+                    shutil.rmtree(old, ignore_errors=True)
+                    os.rename(path, old)
+                try:
+                    os.rename(temporary, path)
+                except OSError:
+                    if os.path.exists(old):
+                        os.rename(old, path)
+                    raise
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+                shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> UserError:
+    return UserError(
+        f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
+    )
+
+
+_folders_held: set[str] = set()
+
+
+@contextlib.contextmanager
+def _only_writer(folder: str) -> Iterator[None]:
+    """Lets one process at a time write to a folder: temporary names are the same in all of them.
+
+    A process may write there while it writes there, such as pictures beside an archive.
+
+    Raises:
+        UserError: another process has written there for more than a minute.
+        OSError: there is no such folder.
+    """
+    folder = os.path.realpath(folder or os.curdir)
+    if folder in _folders_held:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder)
+        _folders_held.add(folder)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _folders_held.discard(folder)
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: str) -> None:
+    until = time.monotonic() + _LONGEST_WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise UserError(
+                    f"another process is writing to {folder}; wait for it, or name another --out."
+                ) from None
+            time.sleep(0.05)
+        except OSError:  # some network file systems cannot lock a folder
+            return
 
 
 def refuse_existing(path: str, overwrite: bool) -> None:
@@ -135,6 +189,35 @@ def write_text(path: str, text: str) -> None:
 def write_json(path: str, content: Any) -> None:
     """Writes indented JSON with a final newline; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def parse_json(text: str) -> Any:
+    """Reads JSON.
+
+    Raises:
+        ValueError: it is none, nested too deeply, or has numbers that are none or beyond float64.
+    """
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"it holds the number {number:.30}")
+        return value
+
+    try:
+        return json.loads(text, parse_float=finite, parse_constant=finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: see `parse_json`; or it is no UTF-8 text.
+    """
+    with open(path, encoding="utf-8") as file:
+        return parse_json(file.read())
 
 
 def make_folder(path: str, flag: str) -> None:

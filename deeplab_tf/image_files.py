@@ -1,4 +1,4 @@
-"""Image files to pixels: whatever Pillow reads, as 8-bit RGB, with one-line complaints about what is wrong with it.
+"""Image files to pixels, as 8-bit RGB, with one-line complaints about what is wrong with it.
 
 Pixels are on the stored grid: the EXIF orientation is not applied, because masks are drawn on that grid. JPEGs become
 the pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
@@ -6,10 +6,13 @@ the pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,16 @@ DECODE_ERRORS = (
     Image.DecompressionBombError,
 )
 
+# Pillow knows many more. Some run programs (EPS starts Ghostscript), and none of them is what people take pictures in.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+STORED_FORMATS = ("JPEG", "PNG")
+"""Formats of the images in records."""
+MAX_PIXELS = "DEEPLAB_MAX_PIXELS"
+"""Environment variable: images of more pixels are refused before they are decoded. A small file can claim any size."""
+_DEFAULT_MAX_PIXELS = 100_000_000
+# TensorFlow decodes no more than 2^29 bytes, three for each pixel.
+_MOST_PIXELS = 2**29 // 3
+
 StrPath = str | os.PathLike[str]
 
 
@@ -37,7 +50,7 @@ def read_pixels(path: StrPath) -> np.ndarray:
     """Reads an image file.
 
     Args:
-        path: any image that Pillow reads, its first frame.
+        path: an image of the formats that `FORMATS` lists, its first frame.
 
     Returns:
         See `decode_pixels`.
@@ -52,7 +65,7 @@ def decode_pixels(data: bytes, name: StrPath = "the image") -> np.ndarray:
     """Decodes the bytes of an image file.
 
     Args:
-        data: of any image that Pillow reads, its first frame.
+        data: of an image of the formats that `FORMATS` lists, its first frame.
         name: what messages call it.
 
     Returns:
@@ -60,7 +73,7 @@ def decode_pixels(data: bytes, name: StrPath = "the image") -> np.ndarray:
         (Pillow itself clips it) and 16-bit colour keeps its high byte.
 
     Raises:
-        UserError: damaged, no image, or of a kind without a known value range.
+        UserError: damaged, no image, too large, or of a kind without a known value range.
     """
     image = open_image(data, name, "image")
     decode(image, name, "image")
@@ -78,8 +91,9 @@ def read_bytes(path: StrPath, kind: str) -> bytes:
     except FileNotFoundError:
         broken = " (a symbolic link to nowhere)" if os.path.islink(path) else ""
         raise UserError(f"{path}: expected this {kind}, found no such file{broken}. Add it or leave it out.") from None
-    except OSError as error:
-        raise UserError(f"{path}: expected a readable {kind} file, got: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:  # the latter: a path with a zero byte
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: expected a readable {kind} file, got: {reason}.") from None
     if not data:
         raise UserError(f"{path}: expected a readable {kind} file, got 0 bytes. Copy it again or leave it out.")
     return data
@@ -89,17 +103,42 @@ def open_image(data: bytes, name: StrPath, kind: str) -> Image.Image:
     """Opens the first frame of an image, not yet decoded; `kind` is "image" or "mask", for messages.
 
     Raises:
-        UserError: it is no image, or has no pixels.
+        UserError: it is no image, has no pixels, or more than `max_pixels`.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        with without_warnings():
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_large(name, kind, f"more than {_MOST_PIXELS}") from None
     except DECODE_ERRORS as error:
         # Pillow names our in-memory file by its address, which helps nobody.
         reason = "no known image format" if "cannot identify" in str(error) else " ".join(str(error).split())
         raise _undecodable(name, kind, reason) from None
     if 0 in image.size:
         raise UserError(f"{name}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave it out.")
+    if image.width * image.height > max_pixels():
+        raise _too_large(name, kind, f"{image.width}x{image.height}")
     return image
+
+
+def max_pixels() -> int:
+    """Returns how many pixels an image may have: what the environment variable says, or 100 million.
+
+    Raises:
+        UserError: the variable is no number from 1 to 178,956,970, the most that TensorFlow decodes.
+    """
+    text = os.environ.get(MAX_PIXELS, str(_DEFAULT_MAX_PIXELS))
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _MOST_PIXELS):
+        raise UserError(f"{MAX_PIXELS}: expected a number of pixels from 1 to {_MOST_PIXELS}, got {text!r:.60}.")
+    return int(text)
+
+
+@contextlib.contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keeps to itself what Pillow warns of: sizes, which are compared here, and what is odd beside the pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def decode(image: Image.Image, name: StrPath, kind: str) -> None:
@@ -109,7 +148,8 @@ def decode(image: Image.Image, name: StrPath, kind: str) -> None:
         UserError: it is damaged.
     """
     try:
-        image.load()
+        with without_warnings():
+            image.load()
     except DECODE_ERRORS as error:
         raise _undecodable(name, kind, " ".join(str(error).split())) from None
 
@@ -138,4 +178,11 @@ def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
 def _undecodable(name: StrPath, kind: str, reason: str) -> UserError:
     return UserError(
         f"{name}: expected a whole {kind}, cannot decode it ({reason}). Copy the file again or leave it out."
+    )
+
+
+def _too_large(name: StrPath, kind: str, size: str) -> UserError:
+    return UserError(
+        f"{name}: expected a {kind} of at most {max_pixels()} pixels, got {size}. Cut it into smaller ones, or, if"
+        f" it is no damaged file, raise the limit: {MAX_PIXELS}=N in the environment, up to {_MOST_PIXELS}."
     )

@@ -14,6 +14,7 @@ import tensorflow as tf
 from deeplab_tf import files
 from deeplab_tf.config import Config
 from deeplab_tf.crf import MIN_PROBABILITY, CrfParams
+from deeplab_tf.dataset_info import require_fields
 from deeplab_tf.errors import UserError
 from deeplab_tf.fold import fold_weights
 from deeplab_tf.inference import build_inference
@@ -56,12 +57,22 @@ class Description(NamedTuple):
         """Reads what `to_json` gave.
 
         Raises:
-            ValueError, KeyError or TypeError: something else.
+            ValueError: something else.
         """
-        fields = json.loads(text)
-        export = fields["export"]
-        (red, green, blue), (height, width) = export["mean_rgb"], export["size"]
-        return cls(Config.from_json(fields), (red, green, blue), bool(export["crf"]), (height, width))
+        fields = files.parse_json(text)
+        config = Config.from_json(fields)
+        if config.dataset is None:
+            raise ValueError("it names no data set")
+        require_fields(fields, "the description", ("export",))
+        require_fields(fields["export"], "export", ("mean_rgb", "size", "crf"))
+        mean_rgb, size, crf = (fields["export"][name] for name in ("mean_rgb", "size", "crf"))
+        match mean_rgb, size, crf:
+            case [int() | float() as red, int() | float() as green, int() | float() as blue], [
+                int() | None as height,
+                int() | None as width,
+            ], bool():
+                return cls(config, (red, green, blue), crf, (height, width))
+        raise ValueError(f"expected three levels, height and width, and yes or no; got {mean_rgb}, {size} and {crf}")
 
 
 class _Servable(tf.Module):

@@ -7,6 +7,7 @@ import io
 import os
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from deeplab_tf.saved_model import Description
 
 # Inside the file, as an archive behind the model. labels.txt is where TensorFlow Lite's tools look for names.
 _LABELS_FILE, _DESCRIPTION_FILE = "labels.txt", "deeplab.json"
+_LONGEST_DESCRIPTION = 1 << 20
 
 
 class Format(NamedTuple):
@@ -169,13 +171,21 @@ def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Descript
     """
     with native_messages.held_back():  # the interpreter names its delegates
         try:
-            with zipfile.ZipFile(path) as archive:
-                description = Description.from_json(archive.read(_DESCRIPTION_FILE).decode())
+            description = _read_description(path)
             return _interpret(tf_lite_interpreter(model_path=path)), description
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise UserError(
                 f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {str(error).splitlines()[0]}"
             ) from error
+
+
+def _read_description(path: str) -> Description:
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(_DESCRIPTION_FILE)
+        # An archive may unpack to a thousand times its size.
+        if member.file_size > _LONGEST_DESCRIPTION:
+            raise ValueError(f"its {_DESCRIPTION_FILE} has {member.file_size} bytes")
+        return Description.from_json(archive.read(member).decode())
 
 
 def tf_lite_interpreter(**source: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -114,8 +113,7 @@ class Validation:
 
 def _read_history(path: str, split: str) -> dict[int, float]:
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = files.read_json(path)
         if content["split"] != split:
             raise UserError(
                 f"{path} is about the split {content['split']}, not {split}: the best of both cannot be told. "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from deeplab_tf import files
 
 Palette = Sequence[tuple[int, int, int]]
 
@@ -96,6 +97,7 @@ def save_palette_png(path: str | os.PathLike[str], labels: np.ndarray, palette: 
 
     Raises:
         ValueError: not [H, W] of integers in 0..255.
+        UserError: the folder cannot be written.
     """
     _write(path, encode_palette_png(labels, palette))
 
@@ -136,6 +138,7 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
     Raises:
         ValueError: another suffix or another kind of image.
+        UserError: the folder cannot be written.
     """
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
     suffix = Path(path).suffix.lower()
@@ -293,11 +296,8 @@ def _encode(picture: Image.Image, file_format: str, **options: Any) -> bytes:
 
 
 def _write(path: str | os.PathLike[str], encoded: bytes) -> None:
-    """Writes beside the target and renames: no reader ever sees half a file."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(encoded)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(encoded)
+
+    files.write_atomically(os.fspath(path), write)

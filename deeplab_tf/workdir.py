@@ -7,7 +7,6 @@ import dataclasses
 import datetime
 import fcntl
 import glob
-import json
 import math
 import os
 import socket
@@ -140,11 +139,10 @@ def read_config(workdir: str) -> Config:
     """
     path = os.path.join(workdir, CONFIG_FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            return Config.from_json(json.load(file))
+        return Config.from_json(files.read_json(path))
     except FileNotFoundError:
         raise UserError(f"{workdir} is no workdir of train.py: it has no {CONFIG_FILE}.") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}. It was written by another version, or is damaged.") from error
 
 
@@ -157,16 +155,14 @@ def write_crf(workdir: str, crf: CrfParams) -> None:
     read_config(workdir)  # complains where there is none
     path = os.path.join(workdir, CONFIG_FILE)
     with locked(workdir):
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = files.read_json(path)
         files.write_json(path, {**content, "crf": dataclasses.asdict(crf)})
 
 
 def read_run(workdir: str) -> dict[str, Any]:
     """Reads what config.json says about the process that wrote it; {} where it says nothing."""
     try:
-        with open(os.path.join(workdir, CONFIG_FILE), encoding="utf-8") as file:
-            return dict(json.load(file)["run"])
+        return dict(files.read_json(os.path.join(workdir, CONFIG_FILE))["run"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -219,8 +215,7 @@ def load(workdir: str, config: Config | None = None, best: bool = False) -> tupl
 def _earlier_runs(path: str) -> list[dict[str, Any]]:
     """What config.json says about the processes before this one, oldest first."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = files.read_json(path)
         return [*content.get("earlier_runs", []), content["run"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []

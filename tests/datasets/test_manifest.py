@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,3 +160,49 @@ def rewrite_as_version_1(folder: Path) -> None:
         for file in split["files"]:
             del file["image_hashes"]
     (folder / "manifest.json").write_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda split: split["files"][0].update(name="../train-00000-of-00001.tfrecord"), "is no name of a shard"),
+        (lambda split: split["files"][0].update(name="/etc/passwd"), "is no name of a shard"),
+        (lambda split: split["files"][0].update(record_bytes=[-1, 200]), "a record of -1 bytes"),
+        (lambda split: split["files"][0].update(record_bytes=[2**62, 200]), "a record of"),
+        (lambda split: split["files"][0].update(record_bytes=[True, 200]), "a record of True bytes"),
+        (lambda split: split["ids"].__setitem__(0, "../../cat"), r"an image called '\.\./\.\./cat'"),
+        (lambda split: split["ids"].__setitem__(0, "a\0b"), "an image called"),
+        (lambda split: split["ids"].__setitem__(0, 5), "an image called 5"),
+        (lambda split: split.update(ids="ab"), "lists 0 ids and 2 records"),
+    ],
+)
+def test_a_manifest_cannot_point_out_of_its_folder_or_exaggerate(tmp_path: Path, change: Any, says: str) -> None:
+    write_examples(examples(2), INFO, "train", tmp_path)
+    fields = json.loads((tmp_path / "manifest.json").read_text())
+    change(fields["splits"]["train"])
+    (tmp_path / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=says):
+        manifest.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("palette", [[0, 0, 256], [0, 0, 0]]),
+        ("palette", [[0, 0, 0.5], [0, 0, 0]]),
+        ("palette", 5),
+        ("class_names", ["a", 7]),
+        ("class_names", ["a", ""]),
+        ("ignore_label", 300),
+        ("ignore_label", "255"),
+        ("train_split", None),
+        ("split_sizes", [["train", -1]]),
+    ],
+)
+def test_classes_that_are_none_are_refused(tmp_path: Path, field: str, value: Any) -> None:
+    write_examples(examples(2), INFO, "train", tmp_path)
+    fields = json.loads((tmp_path / "manifest.json").read_text())
+    fields["info"][field] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(UserError, match=r"manifest\.json: expected a manifest .* cannot read it"):
+        manifest.read_manifest(tmp_path)

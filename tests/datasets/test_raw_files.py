@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -375,3 +376,63 @@ def test_ids_may_be_paths_of_images(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("/JPEGImages/a.jpg /masks/a.png\na\n")
     with pytest.raises(UserError, match=r"list\.txt: expected every entry once, found twice: a"):
         raw_files.read_ids(tmp_path / "list.txt", "")
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size and that holds hardly anything."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks
+    )
+
+
+@pytest.mark.parametrize("size", [(10_001, 10_000), (15_000, 12_000), (2**31 - 1, 2**31 - 1)], ids=str)
+def test_an_image_that_claims_to_be_huge_is_refused_before_it_is_decoded(tmp_path: Path, size: tuple[int, int]) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_of_size(*size))
+    tracemalloc.start()
+    for read in (raw_files.read_image, raw_files.read_size, lambda path: raw_files.read_mask(path, 2)):
+        with pytest.raises(UserError, match=r"bomb\.png: expected .* of at most 100000000 pixels.*DEEPLAB_MAX_PIXELS"):
+            read(tmp_path / "bomb.png")
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+def test_the_limit_of_pixels_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    monkeypatch.setenv("DEEPLAB_MAX_PIXELS", "199")
+    with pytest.raises(UserError, match="expected a image of at most 199 pixels, got 20x10"):
+        raw_files.read_image(tmp_path / "a.png")
+    monkeypatch.setenv("DEEPLAB_MAX_PIXELS", "200")
+    raw_files.read_image(tmp_path / "a.png")
+    for text in ("", "many", "-1", "0", "1e9", "999999999", "²"):
+        monkeypatch.setenv("DEEPLAB_MAX_PIXELS", text)
+        with pytest.raises(UserError, match="DEEPLAB_MAX_PIXELS: expected a number of pixels from 1 to 178956970"):
+            raw_files.read_image(tmp_path / "a.png")
+
+
+def test_a_file_that_would_start_a_program_is_no_image(tmp_path: Path) -> None:
+    """Pillow hands Encapsulated PostScript to Ghostscript, whatever the file is called."""
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+    (tmp_path / "a.png").write_bytes(postscript)
+    with Image.open(io.BytesIO(postscript)) as image:
+        assert image.format == "EPS"
+    with pytest.raises(UserError, match=r"a\.png: expected a whole image, cannot decode it \(no known image format"):
+        raw_files.read_image(tmp_path / "a.png")
+
+
+def test_what_pillow_warns_of_is_no_second_line(tmp_path: Path) -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(data, "TIFF")
+    damaged = bytearray(data.getvalue())
+    place = damaged.index(struct.pack("<HH", 273, 4))  # where the pixels are: one number ...
+    damaged[place + 4 : place + 8] = struct.pack("<I", 2**30)  # ... of which it now has very many
+    (tmp_path / "a.tif").write_bytes(damaged)
+    with pytest.raises(UserError, match=r"a\.tif"):
+        raw_files.read_image(tmp_path / "a.tif")
+
+
+def test_a_path_with_a_zero_byte_is_one_line() -> None:
+    with pytest.raises(UserError, match="expected a readable image file, got: embedded null byte"):
+        raw_files.read_image("a\0b")

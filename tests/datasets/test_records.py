@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,25 @@ def test_a_whole_record_in_the_place_of_another_is_found(tmp_path: Path) -> None
         (0, "it holds 4 bytes instead of 2"),
         (1, "the checksum of its length does not match"),
     ]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"\n", b"\n\x05ab", b"\n" + b"\xff" * 100_000, b"\n\xff\xff\xff\xff\xff\x01", b"\x08"],
+    ids=["no length", "too long", "a number without end", "a number too long", "another kind of field"],
+)
+def test_a_payload_that_is_no_example_is_refused_at_once(tmp_path: Path, payload: bytes) -> None:
+    with pytest.raises(ValueError, match="record"):
+        records.decode(payload)
+    framed = records.frame(payload)
+    (tmp_path / "file").write_bytes(framed)
+    assert "record" in str(records.read(tmp_path / "file", 0, len(framed)))
+
+
+def test_what_a_manifest_claims_takes_no_memory(tmp_path: Path) -> None:
+    lengths = write_file(tmp_path / "file")
+    tracemalloc.start()
+    damaged = list(records.find_damage(tmp_path / "file", [*lengths, 2**31 - 1]))
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+    assert damaged == [(len(lengths), f"the file ends {2**31 - 1} bytes too early")]

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from datasets import tfrecord
+from datasets import pipeline, records, tfrecord
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
@@ -127,3 +127,46 @@ def test_grey_and_colour_of_both_formats_decode_like_pillow(channels: int, image
     Image.fromarray(pixels).save(data, format=image_format)
     expected = np.asarray(Image.open(data).convert("RGB"))
     np.testing.assert_array_equal(tfrecord.decode_image(data.getvalue()), expected)
+
+
+WHOLE = jpeg(np.zeros((6, 9, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("image", "labels_png"),
+    [(b"no image", b""), (WHOLE[:200], b""), (WHOLE, b"no labels"), (b"\xff\xfe\xfd", b"")],
+    ids=["no image", "half a JPEG", "no labels", "no text either"],
+)
+def test_a_whole_record_that_cannot_be_decoded_is_named(tmp_path: Path, image: bytes, labels_png: bytes) -> None:
+    """Its checksums are right: it was not damaged later, but written so."""
+    listed = list(examples(3))
+    listed[1] = listed[1]._replace(image=image, labels_png=labels_png)
+    write_examples(listed, INFO, "train", tmp_path)
+    manifest = tfrecord.read_manifest(tmp_path)
+    assert list(tfrecord.find_damage(manifest, "train")) == []
+    with (
+        pytest.raises(UserError, match=r"train-00000-of-00001\.tfrecord: record 1 \(id1\): it cannot be decoded"),
+        tfrecord.naming_damage(manifest, "train"),
+    ):
+        list(pipeline.evaluation_examples(tmp_path, "train").as_numpy_iterator())
+
+
+def test_a_payload_that_is_no_example_is_named(tmp_path: Path) -> None:
+    split = write_examples(examples(2), INFO, "train", tmp_path)
+    (file,) = split.files
+    framed = records.frame(b"\xff" * (file.record_bytes[0] - records.FRAME_BYTES))
+    shard = tmp_path / file.name
+    shard.write_bytes(framed + shard.read_bytes()[len(framed) :])
+    manifest = tfrecord.read_manifest(tmp_path)
+    with (
+        pytest.raises(UserError, match=r"record 0 \(id0\): it cannot be decoded"),
+        tfrecord.naming_damage(manifest, "train"),
+    ):
+        list(pipeline.evaluation_examples(tmp_path, "train").as_numpy_iterator())
+
+
+def test_a_complaint_that_no_record_explains_stays_what_it_is(tmp_path: Path) -> None:
+    write_examples(examples(2), INFO, "train", tmp_path)
+    manifest = tfrecord.read_manifest(tmp_path)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a defect"), tfrecord.naming_damage(manifest, "train"):
+        raise tf.errors.InvalidArgumentError(None, None, "a defect")

@@ -77,7 +77,7 @@ def test_set_changes_one_field(assignment, section, field, value):
         ("train.itertions=3", "did you mean iterations"),
         ("train.iterations=3.5", "whole number"),
         ("train.iterations=0", "at least 1"),
-        ("optimizer.base_lr=nan", "at least 0"),
+        ("optimizer.base_lr=nan", "finite number"),
         ("train.deterministic=yes", "true or false"),
         ("model.atrous=fast", "one of deinterlace, dilated, auto"),
         ("crf.sigma_beta=0", "sigma_beta"),
@@ -90,8 +90,8 @@ def test_set_changes_one_field(assignment, section, field, value):
         ("train.colour_jitter=-0.1", "up to four numbers"),
         ("train.class_weights=1,-1", "at least 0"),
         ("train.class_weights=0,0", "not all 0"),
-        ("train.class_weights=1,inf", "at least 0"),
-        ("train.class_weights=1,nan", "at least 0"),
+        ("train.class_weights=1,inf", "finite number"),
+        ("train.class_weights=1,nan", "finite number"),
         ("inference.tile=100", "cannot share 128"),
     ],
 )
@@ -132,6 +132,46 @@ def test_the_options_that_the_paper_does_not_have_are_off_in_its_experiments():
     for config in EXPERIMENTS.values():
         train = config.train
         assert (train.scale_range, train.foreground_crops, train.colour_jitter, train.class_weights) == ((), 0, (), ())
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("model", "rates", "6,12"),
+        ("model", "rates", [6.5]),
+        ("model", "scales", [1.0, None]),
+        ("train", "batch_size", 2.0),
+        ("train", "batch_size", True),
+        ("train", "deterministic", 1),
+        ("train", "iterations", 10**20),
+        ("optimizer", "base_lr", "1e-3"),
+        ("optimizer", "base_lr", float("inf")),
+        ("crf", "sigma_alpha", [67]),
+        ("crf", "w3", 1.0),
+    ],
+)
+def test_a_stored_value_of_another_type_is_refused_by_name(config, section, field, value):
+    fields = config.to_json()
+    fields[section][field] = value
+    with pytest.raises(ValueError, match=f"{section}.{field}"):
+        Config.from_json(fields)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda f: f.pop("crf"), lambda f: f.update(model=[]), lambda f: f.update(experiment=3)]
+)
+def test_a_configuration_of_another_form_is_refused(config, change):
+    fields = config.to_json()
+    change(fields)
+    for wrong in (fields, [], None, "text"):
+        with pytest.raises(ValueError, match=r"configuration|model|experiment"):
+            Config.from_json(wrong)
+
+
+def test_whole_numbers_may_stand_for_numbers(config):
+    fields = config.to_json()
+    fields["crf"]["w1"] = 4
+    assert Config.from_json(json.loads(json.dumps(fields))).crf.w1 == 4.0
 
 
 def test_a_config_from_before_an_option_is_read(config):
@@ -220,7 +260,11 @@ def test_later_assignments_win_and_the_original_stays(config):
         ("optimizer.policy=cosine", "must be one of poly, step; got cosine"),
         ("optimizer.name=lamb", "must be one of sgd, adam; got lamb"),
         ("optimizer.base_lr=-1", "optimizer.base_lr must be at least 0"),
-        ("optimizer.base_lr=nan", "optimizer.base_lr must be at least 0; got nan"),
+        ("optimizer.base_lr=nan", "optimizer.base_lr must be a finite number; got nan"),
+        ("optimizer.base_lr=inf", "optimizer.base_lr must be a finite number; got inf"),
+        ("model.scales=1,nan", "model.scales must be a finite number; got nan"),
+        ("train.iterations=3000000000", "train.iterations must be at most 2147483647; got 3000000000"),
+        ("inference.tile=99999999999", "inference.tile must be at most 2147483647"),
         ("model.backbone=vgg19", "must be one of vgg16, .*; got vgg19"),
         ("model.output_stride=4", "must be one of 8, 16, 32; got 4"),
         ("model.rates=", "number of model.rates must be at least 1"),

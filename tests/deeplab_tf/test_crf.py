@@ -372,5 +372,5 @@ def test_wrong_arguments_are_refused():
         dense_crf(image, probabilities, min_probability=2.0)
     with pytest.raises(ValueError, match="symmetric, after, got 'before'"):
         dense_crf(image, probabilities, normalization="before")
-    with pytest.raises(ValueError, match=r"sigmas are too small for an image \[23, 37\]"):
+    with pytest.raises(UserError, match=r"sigmas are too small for an image \[23, 37\]"):
         dense_crf(image, probabilities, CrfParams(sigma_gamma=1e-4))

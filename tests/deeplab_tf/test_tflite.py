@@ -166,3 +166,12 @@ def test_a_file_that_is_damaged_or_of_another_program_is_a_user_error(converted,
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"is not a TensorFlow Lite file of export\.py, or is damaged"):
         load_exported(str(path))
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
+    path = tmp_path / "bomb.tflite"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("deeplab.json", b" " * 50_000_000)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"bomb\.tflite is not .* deeplab\.json has 50000000 bytes"):
+        load_exported(str(path))
