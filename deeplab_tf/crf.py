@@ -31,6 +31,12 @@ MIN_PROBABILITY = 0.03
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = 1e-20
+# Of a constant: float32 ends at 3e38.
+_LARGEST = 1e30
+# Images of more pixels are compared with the free memory. In bytes, without labels and for each of them: measured peaks
+# of photographs lie within a third of this.
+_SMALL_PIXELS = 4_000_000
+_BYTES_PER_PIXEL = {"tf": (1600, 50), "pydensecrf": (500, 65)}
 # Pixels of an image whose filter of the smoothness kernel is kept for the next one.
 _LARGEST_KEPT = 2**19
 
@@ -57,12 +63,12 @@ class CrfParams:
 
     def __post_init__(self) -> None:
         for name in ("w1", "w2"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"the CRF weight {name} must be >= 0, got {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) <= _LARGEST:
+                raise ValueError(f"the CRF weight {name} must be >= 0 and finite, got {getattr(self, name)}.")
         for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
-            if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"the CRF's {name} must be > 0, got {getattr(self, name)}.")
-        if self.iterations < 0 or self.iterations != int(self.iterations):
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise ValueError(f"the CRF's {name} must be > 0 and finite, got {getattr(self, name)}.")
+        if not 0 <= self.iterations <= _LARGEST or self.iterations != int(self.iterations):
             raise ValueError(f"CRF iterations must be a whole number >= 0, got {self.iterations}.")
 
 
@@ -100,9 +106,9 @@ def dense_crf(
         float32 [H, W, K], summing to 1 over the last axis. With zero iterations, the input renormalised.
 
     Raises:
-        ValueError: a wrong shape, type or range, an unknown backend or normalization, or sigmas so small for the
-            size of the image that the lattice cannot hold it.
-        UserError: pydensecrf is asked for and not installed.
+        ValueError: a wrong shape, type or range, or an unknown backend or normalization.
+        UserError: sigmas so small for the size of the image that the lattice cannot hold it, an image that the memory
+            cannot hold, or pydensecrf is asked for and not installed.
     """
     image, probabilities = np.asarray(image), np.asarray(probabilities)
     _validate(image, probabilities, min_probability)
@@ -110,6 +116,7 @@ def dense_crf(
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}.")
+    _require_memory(probabilities.shape, backend)
     probabilities = probabilities.astype(np.float32)
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return probabilities / probabilities.sum(axis=-1, keepdims=True)
@@ -141,6 +148,23 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
         raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
 
 
+def _require_memory(shape: tuple[int, ...], backend: str) -> None:
+    """Raises UserError for a large image [H, W, K] that the memory cannot hold."""
+    height, width, num_classes = shape
+    if height * width <= _SMALL_PIXELS:
+        return
+    from deeplab_tf.memory import available_bytes
+
+    free = available_bytes()
+    lattice, label = _BYTES_PER_PIXEL[backend]
+    needed = (lattice + label * num_classes) * height * width
+    if free is not None and needed > free:
+        raise UserError(
+            f"the dense CRF of an image of {width}x{height} pixels takes about {needed / 1e9:.0f} GB;"
+            f" {free / 1e9:.1f} GB are free. Leave the CRF out, or make the image smaller or cut it into several."
+        )
+
+
 def _refine_with_tensorflow(
     image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
 ) -> np.ndarray:
@@ -152,7 +176,7 @@ def _refine_with_tensorflow(
         check_extents([*farthest, *3 * [255 / params.sigma_beta]])
         check_extents([(side - 1) / params.sigma_gamma for side in (image.shape[1], image.shape[0])])
     except ValueError as error:
-        raise ValueError(f"the CRF's sigmas are too small for an image {list(image.shape[:2])}: {error}") from None
+        raise UserError(f"the CRF's sigmas are too small for an image {list(image.shape[:2])}: {error}") from None
     height, width, num_classes = probabilities.shape
     # A large one is not worth the memory that it would keep.
     build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__

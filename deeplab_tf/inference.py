@@ -18,11 +18,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf import memory
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
 from deeplab_tf.fold import fold_weights
 from deeplab_tf.model import DeepLab
 from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
+
+# Whoever can hold the network can hold images up to this size.
+_SMALL_PIXELS = 4_000_000
+# Measured peaks are up to this much above what the greediest operation holds.
+_BESIDE_THE_GREEDIEST = 1.25
+# Arrays [H, W, K] of the whole image that are there at once: scores, probabilities, and what becomes of them.
+_ANSWERS = 3
 
 PLAIN = InferenceConfig()
 """The image as it is: no mirrored image, no tiles, no more padding than the network needs."""
@@ -97,13 +105,14 @@ def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceC
 
     Raises:
         ValueError: not a uint8 [H, W, 3] image, or no pixels.
-        UserError: tiles that overlap so much that they cannot be moved.
+        UserError: tiles that overlap so much that they cannot be moved, or an image that the memory cannot hold.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
         raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {image.dtype} {list(image.shape)}.")
     # Kept with the model, so that they go when it goes; past Keras, which would track and save them.
     functions = model.__dict__.setdefault("_inference_functions", {})
+    _require_memory(model, options, image)
     if options not in functions:
         functions[options] = build_inference(model, options)
     return functions[options](image[np.newaxis])[0].numpy()
@@ -117,13 +126,50 @@ def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callabl
         options: as for `predict_probabilities`.
 
     Returns:
-        A function from uint8 [H, W, 3] to float32 [H, W, K], like `predict_probabilities`.
+        A function from uint8 [H, W, 3] to float32 [H, W, K], like `predict_probabilities`. It raises UserError for an
+        image that the memory cannot hold.
 
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
     """
     folded = fold_weights(build_inference(model, options))
-    return lambda image: folded.answer(image[np.newaxis])[0].numpy()
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        _require_memory(model, options, image)
+        return folded.answer(image[np.newaxis])[0].numpy()
+
+    return predict
+
+
+def _require_memory(model: DeepLab, options: InferenceConfig, image: np.ndarray) -> None:
+    """Raises UserError for a large image that the memory cannot hold; what a GPU holds is left to TensorFlow."""
+    height, width = image.shape[:2]
+    pixels = height * width
+    if pixels <= _SMALL_PIXELS or tf.config.list_physical_devices("GPU"):
+        return
+    free = memory.available_bytes()
+    if free is None:
+        return
+    known = model.__dict__.setdefault("_bytes_per_pixel", {})
+    if options.align_corners not in known:
+        scores_of = _at_once(model, options.align_corners)
+        known[options.align_corners] = memory.bytes_per_pixel(scores_of, 64 * model.size_multiple + 1)
+    at_once = min(pixels, options.tile**2) if options.tile else pixels
+    num_classes = _num_classes(model)
+    answers = _ANSWERS + options.flip + (options.tile > 0)  # tiles are joined to a copy of those before
+    needed = _BESIDE_THE_GREEDIEST * known[options.align_corners] * at_once + 4 * num_classes * pixels * answers
+    if needed <= free:
+        return
+    size = f"an image of {width}x{height} pixels takes about {needed / 1e9:.1f} GB"
+    if options.tile:
+        raise UserError(
+            f"{size} even in tiles, with {num_classes} classes; {free / 1e9:.1f} GB are free. Make it smaller, or cut"
+            " it into several images."
+        )
+    raise UserError(
+        f"{size} in one piece; {free / 1e9:.1f} GB are free. Cut it into tiles with --tile=1025"
+        " (InferenceConfig(tile=1025)), or make it smaller."
+    )
 
 
 def tile_cuts(side: tf.Tensor, tile: int, step: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -142,6 +188,11 @@ def tile_cuts(side: tf.Tensor, tile: int, step: int) -> tuple[tf.Tensor, tf.Tens
     starts = tf.minimum(tf.range(last + step, delta=step), last)  # [n]
     meets = (starts[1:] + starts[:-1] + tile) // 2
     return starts, tf.concat([[0], meets, [side]], axis=0)
+
+
+def _num_classes(model: DeepLab) -> int:
+    side = model.size_multiple + 1
+    return model.compute_output_spec(keras.KerasTensor((1, side, side, 3))).shape[-1]
 
 
 def _at_once(model: DeepLab, align_corners: bool) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -165,7 +216,7 @@ def _by_tiles(model: DeepLab, options: InferenceConfig) -> Callable[[tf.Tensor],
             f"tiles of {tile} pixels that share {options.tile_overlap} cannot be moved on by {multiple}, which this "
             "network needs; raise --tile or lower --tile_overlap."
         )
-    num_classes = model.compute_output_spec(keras.KerasTensor((1, multiple + 1, multiple + 1, 3))).shape[-1]
+    num_classes = _num_classes(model)
     scores_of = _at_once(model, align_corners=True)
 
     def scores(images: tf.Tensor) -> tf.Tensor:

@@ -1,0 +1,57 @@
+"""How much memory there is, and how much a network will want: the system ends a process that takes too much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+
+def bytes_per_pixel(compute: Callable[[tf.Tensor], tf.Tensor], side: int) -> float:
+    """Returns what the greediest operation of a network holds, in bytes for each pixel of the image.
+
+    Counted are those of its arguments and results that depend on the image: they have to be there at one moment. What
+    waits for a later operation comes on top. Nothing is computed.
+
+    Args:
+        compute: from float32 [1, H, W, 3], RGB 0..255, to anything.
+        side: of the images to look at. The larger, the less the borders count.
+    """
+    function = tf.function(compute, [tf.TensorSpec([1, side, side, 3], tf.float32)], autograph=False)
+    graph = function.get_concrete_function().graph
+    of_the_image = {graph.inputs[0].ref()}
+    most = 0
+    for operation in graph.get_operations():
+        taken = {tensor.ref() for tensor in operation.inputs} & of_the_image
+        if taken:
+            given = {tensor.ref() for tensor in operation.outputs}
+            of_the_image |= given
+            most = max(most, sum(_bytes_of(reference.deref()) for reference in taken | given))
+    return most / side**2
+
+
+def _bytes_of(tensor: tf.Tensor) -> int:
+    if not tensor.shape.is_fully_defined():
+        return 0
+    return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) * tensor.dtype.size
+
+
+def available_bytes() -> int | None:
+    """Returns how much memory is free for this process, by the system and its control group; None where not known."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = (_read_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    except (OSError, ValueError):  # no limit ("max"), or another kind of control group
+        return free
+    return max(0, min(free, limit - used))
+
+
+def _read_number(path: str) -> int:
+    with open(path, encoding="ascii") as file:
+        return int(file.read())

@@ -1,0 +1,163 @@
+"""Numbers at the edges: single pixels, one class and 255, float16, constants of the CRF without sense, huge images."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf import crf, inference, memory
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.errors import UserError
+from deeplab_tf.inference import build_predictor, predict_probabilities
+from deeplab_tf.metrics import ConfusionMatrix
+from deeplab_tf.optimizer import build_optimizer, build_schedule
+from deeplab_tf.train_step import build_train_step
+from tests.tiny import tiny_network
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def train_once(model, labels):
+    """The loss of a step, and whether all weights are finite after it."""
+    optimizer = build_optimizer(
+        "sgd", build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1), momentum=0.9, weight_decay=0.0, classifier_lr_mult=10.0
+    )
+    step, _ = build_train_step(model, optimizer, tf.distribute.get_strategy(), 255)
+    batch = {
+        "image": tf.constant(picture(*labels.shape)[np.newaxis, np.newaxis], tf.float32),
+        "labels": tf.constant(labels[np.newaxis, np.newaxis], tf.int32),
+        "seeds": tf.zeros([1, 1, 2], tf.int32),
+    }
+    return step(batch).numpy(), all(np.isfinite(variable.numpy()).all() for variable in model.variables)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 255])
+def test_one_class_and_255_are_trained_and_answered(num_classes):
+    model = tiny_network(num_classes)
+    labels = np.arange(33 * 33).reshape(33, 33) % num_classes
+    losses, finite = train_once(model, labels)
+    assert finite and np.isfinite(losses).all() and (num_classes > 1 or losses[0] == 0)
+    probabilities = predict_probabilities(model, picture(17, 23))
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    refined = dense_crf(picture(17, 23), probabilities, CrfParams(iterations=2))
+    np.testing.assert_allclose(refined.sum(-1), 1, atol=1e-5)
+    matrix = ConfusionMatrix(num_classes)
+    matrix.update(np.full((17, 23), num_classes - 1), refined.argmax(-1).astype(np.uint8))
+    names = [str(index) for index in range(num_classes)]
+    assert 0 <= matrix.summary(names)["miou"] <= 1
+
+
+@pytest.mark.parametrize(("place", "counts"), [((16, 8), True), ((17, 9), False)])
+def test_an_object_of_one_pixel_counts_where_a_score_cell_sees_it(place, counts):
+    """Scores meet every eighth label: a pixel between them is not there for the loss, which is 0 then and not NaN."""
+    labels = np.full((33, 33), 255)
+    labels[place] = 2
+    losses, finite = train_once(tiny_network(), labels)
+    assert finite and (losses[0] > 0) == counts
+
+
+def test_an_image_of_one_pixel_has_an_answer_with_and_without_the_crf_tiles_and_mirror():
+    model = tiny_network(scales=(1.0, 0.75, 0.5))
+    image = picture(1, 1)
+    wanted = predict_probabilities(model, image)
+    for options in (InferenceConfig(flip=True), InferenceConfig(tile=97, tile_overlap=32)):
+        np.testing.assert_allclose(build_predictor(model, options)(image), wanted, atol=1e-5)
+    assert dense_crf(image, wanted).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "constants",
+    [
+        {"w1": 1e30, "w2": 0.0},
+        {"w1": 0.0, "w2": 1e30},
+        {"w1": 0.0, "w2": 0.0},
+        {"sigma_alpha": 1e30, "sigma_beta": 1e30, "sigma_gamma": 1e30},
+        {"sigma_alpha": 1e-2, "sigma_gamma": 1e-2},
+        {"sigma_beta": 0.1},
+        {"iterations": 200},
+    ],
+    ids=str,
+)
+def test_probabilities_stay_probabilities_with_any_constants(constants):
+    image = picture(9, 11)
+    probabilities = np.random.default_rng(1).dirichlet([0.5, 0.5, 0.5], (9, 11)).astype(np.float32)
+    refined = dense_crf(image, probabilities, CrfParams(**constants), min_probability=0.0)
+    assert np.isfinite(refined).all() and refined.min() >= 0
+    np.testing.assert_allclose(refined.sum(-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("constants", [{"sigma_alpha": 1e-9}, {"sigma_beta": 1e-9}, {"sigma_gamma": 1e-30}], ids=str)
+def test_constants_that_no_lattice_can_hold_are_a_user_error(constants):
+    probabilities = np.full((9, 11, 2), 0.5, np.float32)
+    with pytest.raises(UserError, match="sigmas are too small for an image"):
+        dense_crf(picture(9, 11), probabilities, CrfParams(**constants))
+
+
+@pytest.mark.parametrize("name", ["w1", "w2", "sigma_alpha", "sigma_beta", "sigma_gamma", "iterations"])
+def test_constants_beyond_float32_are_refused(name):
+    with pytest.raises(ValueError, match=name):
+        dataclasses.replace(CrfParams(), **{name: 1e39})
+
+
+# Huge images
+
+
+def test_bytes_per_pixel_are_those_of_the_greediest_operation():
+    kernel = tf.Variable(tf.ones([1, 1, 3, 16]))
+
+    def compute(x):
+        wide = tf.nn.conv2d(x, kernel, 1, "SAME")  # 3 floats in and 16 out; the kernel is not of the image
+        return tf.reduce_sum(tf.cast(tf.nn.max_pool2d(wide, 2, 2, "SAME"), tf.float16))
+
+    assert memory.bytes_per_pixel(compute, 64) == 16 * 4 + 4 * 4  # the pool: 16 in, a quarter of that out
+
+
+def test_the_free_memory_is_known_and_plausible():
+    free = memory.available_bytes()
+    assert free is None or 1e6 < free < 1e15
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """100 kB are free, and every image counts as large."""
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    monkeypatch.setattr(inference, "_SMALL_PIXELS", 0)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
+
+
+def test_an_image_that_the_memory_cannot_hold_is_refused_and_tiles_are_suggested(little_memory):
+    model = tiny_network()
+    for predict in (build_predictor(model), lambda image: predict_probabilities(model, image)):
+        with pytest.raises(UserError, match=r"image of 300x200 pixels takes .* in one piece.*free.*--tile=1025"):
+            predict(picture(200, 300))
+
+
+def test_what_fits_in_tiles_is_answered_and_what_does_not_is_refused(little_memory, monkeypatch):
+    model = tiny_network()
+    predict = build_predictor(model, InferenceConfig(tile=33, tile_overlap=16))
+    with pytest.raises(UserError, match=r"image of 300x200 pixels takes .* even in tiles, with 3 classes"):
+        predict(picture(200, 300))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 4_000_000)
+    assert predict(picture(200, 300)).shape == (200, 300, 3)
+    with pytest.raises(UserError, match="in one piece"):
+        build_predictor(model)(picture(200, 300))
+
+
+def test_where_the_memory_is_not_known_nothing_is_refused(little_memory, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: None)
+    assert predict_probabilities(tiny_network(), picture(20, 30)).shape == (20, 30, 3)
+
+
+def test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused(monkeypatch):
+    probabilities = np.full((20, 30, 2), 0.5, np.float32)
+    monkeypatch.setattr(crf, "_SMALL_PIXELS", 0)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    for backend in ("tf", "pydensecrf"):
+        with pytest.raises(UserError, match=r"dense CRF of an image of 30x20 pixels takes .* free.*Leave the CRF out"):
+            dense_crf(picture(20, 30), probabilities, backend=backend)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10_000_000)
+    assert dense_crf(picture(20, 30), probabilities).shape == (20, 30, 2)
