@@ -11,7 +11,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint type clean
+.PHONY: help setup demo test test-slow lint type fuzz faults mutants clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -33,6 +33,18 @@ lint: $(INSTALLED) ## Check style and formatting
 
 type: $(INSTALLED) ## Check types
 	@$(PY) -m mypy
+
+# Longer campaigns, see docs/reliability.md: each adds to docs/reliability.json.
+SECONDS ?= 600
+TARGET ?= all
+fuzz: $(INSTALLED) ## Damage what TARGET=image, mask, ... reads, for SECONDS=600
+	@$(PY) -m tests.fuzz $(TARGET) --seconds=$(SECONDS)
+
+faults: $(INSTALLED) ## Kill the commands, fill the disk, take rights away, for SECONDS=600
+	@$(PY) -m tests.faults --seconds=$(SECONDS)
+
+mutants: $(INSTALLED) ## Change the mathematics line by line and count what the tests notice, for SECONDS=600
+	@$(PY) -m tests.mutants --seconds=$(SECONDS)
 
 clean: ## Remove demo/ and caches; .venv stays
 	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
