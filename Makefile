@@ -11,7 +11,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint type fuzz faults mutants clean
+.PHONY: help setup demo test test-slow lint type fuzz faults load mutants clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -42,6 +42,9 @@ fuzz: $(INSTALLED) ## Damage what TARGET=image, mask, ... reads, for SECONDS=600
 
 faults: $(INSTALLED) ## Kill the commands, fill the disk, take rights away, for SECONDS=600
 	@$(PY) -m tests.faults --seconds=$(SECONDS)
+
+load: $(INSTALLED) ## Ask an exported network from eight threads, good and bad mixed, for SECONDS=600
+	@$(PY) -m tests.load --seconds=$(SECONDS)
 
 mutants: $(INSTALLED) ## Change the mathematics line by line and count what the tests notice, for SECONDS=600
 	@$(PY) -m tests.mutants --seconds=$(SECONDS)
