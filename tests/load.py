@@ -3,8 +3,8 @@
     python -m tests.load [--seconds=600] [--seed=0] [--threads=8]
 
 It exports `models/voc_animals`, asks the SavedModel at once from all threads, and compares each answer with the one
-that it gave alone. Bad requests have to fail, and only they. The memory after each tenth of the time is printed: it must
-not grow. docs/reliability.json adds up the requests.
+that it gave alone. Bad requests have to fail, and only they. The memory after each tenth of the time is printed: it
+must not grow. docs/reliability.json adds up the requests.
 """
 
 from __future__ import annotations
