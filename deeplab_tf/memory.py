@@ -46,12 +46,14 @@ def available_bytes() -> int | None:
     except (OSError, KeyError, ValueError):
         return None
     try:
-        limit, used = (_read_number(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    except (OSError, ValueError):  # no limit ("max"), or another kind of control group
+        limit, used, statistics = (_read(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current", "stat"))
+        # Files that are kept in memory go when it is needed.
+        files = int(dict(line.split() for line in statistics.splitlines())["inactive_file"])
+        return max(0, min(free, int(limit) - int(used) + files))
+    except (OSError, KeyError, ValueError):  # no limit ("max"), or another kind of control group
         return free
-    return max(0, min(free, limit - used))
 
 
-def _read_number(path: str) -> int:
+def _read(path: str) -> str:
     with open(path, encoding="ascii") as file:
-        return int(file.read())
+        return file.read()
