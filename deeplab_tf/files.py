@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import math
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -95,31 +97,46 @@ def _unwritable(path: str, error: OSError) -> UserError:
     )
 
 
-_folders_held: set[str] = set()
+@dataclasses.dataclass
+class _Hold:
+    """A folder that this process has locked, and how often it is writing there."""
+
+    descriptor: int
+    writers: int
+
+
+_holds: dict[str, _Hold] = {}
+_guard = threading.Lock()
 
 
 @contextlib.contextmanager
 def _only_writer(folder: str) -> Iterator[None]:
     """Lets one process at a time write to a folder: temporary names are the same in all of them.
 
-    A process may write there while it writes there, such as pictures beside an archive.
+    Within a process there may be several: threads, or pictures beside an archive.
 
     Raises:
         UserError: another process has written there for more than a minute.
         OSError: there is no such folder.
     """
     folder = os.path.realpath(folder or os.curdir)
-    if folder in _folders_held:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
+    with _guard:
+        if folder not in _holds:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                _lock(descriptor, folder)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            _holds[folder] = _Hold(descriptor, 0)
+        _holds[folder].writers += 1
     try:
-        _lock(descriptor, folder)
-        _folders_held.add(folder)
         yield
     finally:
-        _folders_held.discard(folder)
-        os.close(descriptor)
+        with _guard:
+            _holds[folder].writers -= 1
+            if not _holds[folder].writers:
+                os.close(_holds.pop(folder).descriptor)
 
 
 def _lock(descriptor: int, folder: str) -> None:

@@ -1,7 +1,9 @@
 """Files and folders are whole or not there, whoever else writes beside them."""
 
+import concurrent.futures
 import fcntl
 import os
+import threading
 
 import pytest
 
@@ -78,6 +80,24 @@ def test_a_process_may_write_to_a_folder_to_which_it_is_writing(tmp_path):
         files.write_text(str(tmp_path / "picture"), "")
         os.rename(tmp_path / "picture", temporary)
     assert names(tmp_path) == ["archive"]
+
+
+def test_threads_of_a_process_do_not_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.time, "sleep", lambda _: pytest.fail("waited"))
+    both = threading.Barrier(2, timeout=30)
+
+    def write(name):
+        with files.complete_or_absent(str(tmp_path / name)) as temporary:
+            both.wait()
+            with open(temporary, "w") as file:
+                file.write(name)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        list(threads.map(write, "ab"))
+    assert names(tmp_path) == ["a", "b"]
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing holds the folder any more
+    os.close(other)
 
 
 @pytest.mark.parametrize(
