@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -52,13 +53,13 @@ class Running:
     """
 
     def __init__(self, command: Command, out: Path, prepare: Callable[[], None] = lambda: None) -> None:
-        self._said = out.parent / f"{out.name}.said"
+        self._said = tempfile.TemporaryFile()
         self._begin = time.monotonic()
         arguments = command.arguments(out)
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            os._exit(_run_in_child(arguments, self._said, prepare))
+            os._exit(_run_in_child(arguments, self._said.fileno(), prepare))
 
     def wait(self) -> tuple[int, str]:
         """Returns the exit status, -9 for a killed one, and what it said on stderr."""
@@ -70,17 +71,18 @@ class Running:
                 return -1, f"it did not end within {LONGEST_SECONDS} s"
             time.sleep(0.01)
         self.seconds = time.monotonic() - self._begin
-        return os.waitstatus_to_exitcode(ended[1]), self._said.read_text(errors="replace")
+        self._said.seek(0)
+        return os.waitstatus_to_exitcode(ended[1]), self._said.read().decode(errors="replace")
 
     def kill(self) -> None:
         """Ends it with SIGKILL."""
         os.kill(self.pid, 9)
 
 
-def _run_in_child(arguments: list[str], said: Path, prepare: Callable[[], None]) -> int:
+def _run_in_child(arguments: list[str], said: int, prepare: Callable[[], None]) -> int:
     try:
         os.setsid()
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        os.dup2(said, 2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.chdir(ROOT)
         prepare()
