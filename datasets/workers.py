@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from datasets.messages import some
-from datasets.shards import Job, Shard, make_shard
+from datasets.shards import Job, Shard, make_shard, writing_to
 from deeplab_tf.errors import UserError
 
 # Fewer images than this are converted sooner than more processes start.
@@ -55,8 +55,9 @@ def _make_in_processes(jobs: Sequence[Job], num_workers: int, progress: tqdm) ->
     # Forked processes would inherit the locks of TensorFlow's threads, where a caller has imported it.
     context = multiprocessing.get_context("spawn")
     done, stop = context.Value("q", 0), context.Event()
-    for left in jobs[0].path.parent.glob("*.now"):
-        left.unlink()
+    with writing_to(jobs[0].path.parent.parent):
+        for left in jobs[0].path.parent.glob("*.now"):
+            left.unlink()
     finished: dict[str, Shard] = {}
     with concurrent.futures.ProcessPoolExecutor(num_workers, context, _start_process, (done, stop)) as pool:
         try:
@@ -122,5 +123,6 @@ def _make_in_process(job: Job) -> Shard:
             _shared.done.value += examples
 
     shard = make_shard(job, begin, count)
-    now.unlink(missing_ok=True)
+    with writing_to(job.path.parent.parent):
+        now.unlink(missing_ok=True)
     return shard
