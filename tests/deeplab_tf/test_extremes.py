@@ -141,7 +141,7 @@ def test_what_fits_in_tiles_is_answered_and_what_does_not_is_refused(little_memo
     predict = build_predictor(model, InferenceConfig(tile=33, tile_overlap=16))
     with pytest.raises(UserError, match=r"image of 300x200 pixels takes .* even in tiles, with 3 classes"):
         predict(picture(200, 300))
-    monkeypatch.setattr(memory, "available_bytes", lambda: 4_000_000)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 3_000_000)
     assert predict(picture(200, 300)).shape == (200, 300, 3)
     with pytest.raises(UserError, match="in one piece"):
         build_predictor(model)(picture(200, 300))
