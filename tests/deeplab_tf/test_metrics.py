@@ -142,3 +142,9 @@ def test_bad_names_classes_and_merges_are_refused():
         matrix.merge(ConfusionMatrix(3))
     with pytest.raises(ValueError, match="at least 1"):
         ConfusionMatrix(0)
+
+
+def test_255_is_ignored_where_nothing_else_is_said():
+    matrix = ConfusionMatrix(2)
+    matrix.update(np.array([[0, 255]]), np.array([[0, 1]]))
+    assert matrix.matrix.tolist() == [[1, 0], [0, 0]]
