@@ -14,7 +14,7 @@ from PIL import Image
 from deeplab_tf import visualize
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import DECODE_ERRORS, decode_pixels
+from deeplab_tf.image_files import DECODE_ERRORS, FORMATS, decode_pixels
 from deeplab_tf.in_order import map_in_order, read_ahead
 from deeplab_tf.prediction import Segmenter
 
@@ -135,7 +135,7 @@ def _places(pictures: Sequence[Picture], batch_size: int) -> Iterator[list[int]]
 def _stored_size(picture: Picture) -> tuple[int, int]:
     """Returns (width, height), or (0, 0) where that cannot be read; decodes nothing."""
     try:
-        with Image.open(io.BytesIO(picture.data)) as image:
+        with Image.open(io.BytesIO(picture.data), formats=FORMATS) as image:
             return image.size
     except DECODE_ERRORS:
         return 0, 0

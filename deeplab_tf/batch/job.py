@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from deeplab_tf import beam
+from deeplab_tf import beam, files
 from deeplab_tf.batch import storage
 from deeplab_tf.batch.manifest import Entry, merge, read_lines
 from deeplab_tf.batch.pipeline import NOTES, Request, build
@@ -195,7 +195,7 @@ def _check_settings(request: Request, description: Description) -> None:
         storage.write_all(request.out, {SETTINGS: (json.dumps(content, indent=2) + "\n").encode()})
         return
     try:
-        begun = json.loads(storage.read(path))
+        begun = files.parse_json(storage.read(path).decode())
         other = [name for name, value in asked.items() if begun[name] != value]
     except (ValueError, KeyError, TypeError):
         other = [SETTINGS]

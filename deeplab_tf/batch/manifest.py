@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 
+from deeplab_tf import files
 from deeplab_tf.errors import UserError
 
 
@@ -53,7 +54,7 @@ class Entry:
         Raises:
             ValueError, KeyError, TypeError or AttributeError: something else.
         """
-        fields = json.loads(line)
+        fields = files.parse_json(line)
         return cls(
             str(fields["input"]),
             str(fields.get("record", "")),
