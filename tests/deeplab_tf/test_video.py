@@ -60,7 +60,8 @@ def test_a_frame_of_another_size_is_refused(tmp_path):
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
-    with pytest.raises(UserError, match="cannot begin"), write_video(str(tmp_path / "no" / "a.mp4"), (48, 64), 25):
+    path = str(tmp_path / "no" / "a.mp4")
+    with pytest.raises(UserError, match=r"cannot write .*/no/a\.mp4: No such file"), write_video(path, (48, 64), 25):
         pass
 
 
