@@ -132,9 +132,9 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
     }
 
 
-def ratio(times: dict[str, dict[str, float]], way: str = "deinterlace", unit: str = "median") -> float:
-    """A way's time over that of the fastest alternative; unit "median" (by the clock) or "cpu"."""
-    return times[way][unit] / min(times[name][unit] for name in ALTERNATIVES)
+def ratio(times: dict[str, dict[str, float]], way: str = "deinterlace") -> float:
+    """A way's time over that of the fastest alternative; medians by the clock."""
+    return times[way]["median"] / min(times[name]["median"] for name in ALTERNATIVES)
 
 
 def row(result: dict[str, Any]) -> str:
@@ -195,7 +195,7 @@ def _layer(case: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def plot(results: dict[str, Any], path: Path) -> None:
-    """Ratio to the fastest alternative, by CPU time, one dot per case."""
+    """Ratio to the fastest alternative, one dot per case."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -28,8 +28,7 @@ from datasets.masks import Colour
 from datasets.source import Example, Source
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from deeplab_tf.image_files import SUFFIXES
 
 
 class _Classes(NamedTuple):
@@ -221,7 +220,7 @@ def _listed_images(folder: Path, changed: int) -> MappingProxyType[str, Path]:
     del changed
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in IMAGE_EXTENSIONS:
+        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
             continue  # such as .DS_Store, ._a.jpg, Thumbs.db
         if path.stem in images:
             raise UserError(
@@ -230,7 +229,7 @@ def _listed_images(folder: Path, changed: int) -> MappingProxyType[str, Path]:
             )
         images[path.stem] = path
     if not images:
-        raise UserError(f"{folder}: expected images ({' '.join(IMAGE_EXTENSIONS)}), found none.")
+        raise UserError(f"{folder}: expected images ({' '.join(SUFFIXES)}), found none.")
     return MappingProxyType(images)
 
 
@@ -240,7 +239,7 @@ def _check_masks(source: Source, images: Mapping[str, Path]) -> None:
         if path.stem not in images and not path.name.startswith("."):
             raise UserError(
                 f"{path}: expected its image in {_image_dir(source)}, found none. Add the image"
-                f" ({' '.join(IMAGE_EXTENSIONS)}) or remove the mask."
+                f" ({' '.join(SUFFIXES)}) or remove the mask."
             )
 
 

@@ -92,7 +92,7 @@ def save_sheet(path: Path, info: DatasetInfo, examples: Iterable[tuple[str, np.n
         palette=[info.palette[label] for label in named] + [visualize.BORDER_COLOUR] * ignored,
         height=_HEIGHT,
     )
-    files.write_atomically(str(path), lambda temporary: visualize.save_image(temporary, sheet))
+    visualize.save_image(path, sheet)
 
 
 def choose(split: SplitStatistics, count: int) -> list[int]:

@@ -35,6 +35,8 @@ DECODE_ERRORS = (
 
 # Pillow knows many more. Some run programs (EPS starts Ghostscript), and none of them is what people take pictures in.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+"""Of the files that are taken for images where a folder is named."""
 STORED_FORMATS = ("JPEG", "PNG")
 """Formats of the images in records."""
 MAX_PIXELS = "DEEPLAB_MAX_PIXELS"

@@ -13,6 +13,7 @@ from deeplab_tf.errors import UserError
 
 if TYPE_CHECKING:
     from deeplab_tf.config import Config
+    from deeplab_tf.exported import Exported
     from deeplab_tf.model import DeepLab
     from deeplab_tf.prediction import Segmenter
 
@@ -134,6 +135,29 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
     return model, config
 
 
+def load_exported(path: str) -> tuple[Exported, Config]:
+    """Loads an exported model, whose answers no flag may change.
+
+    Args:
+        path: a SavedModel or a TensorFlow Lite file.
+
+    Returns:
+        What `exported.load_exported` gives, and its configuration with --set.
+
+    Raises:
+        UserError: a flag that says how the network is asked, or a damaged file.
+    """
+    from deeplab_tf import exported
+
+    if inference_changed():
+        raise UserError(
+            f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
+            "give the flags to export.py."
+        )
+    model = exported.load_exported(path)
+    return model, configure(model.description.config)
+
+
 def load_segmenter(
     path: str, info_of: Callable[[str], DatasetInfo], crf: bool = False, crf_backend: str = "tf"
 ) -> Segmenter:
@@ -156,13 +180,7 @@ def load_segmenter(
         model, config = load(path, info_of)
         refine = config.crf if crf else None
         return Segmenter(build_predictor(model, config.inference), config.info, crf=refine, crf_backend=crf_backend)
-    if inference_changed():
-        raise UserError(
-            f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
-            "give the flags to export.py."
-        )
-    description, labels_of, probabilities_of = exported.load_exported(path)
-    config = configure(description.config)
+    (description, labels_of, probabilities_of), config = load_exported(path)
     if crf and description.crf:
         raise UserError(f"{path} has the CRF inside: leave --crf out.")
     if crf and probabilities_of is None:

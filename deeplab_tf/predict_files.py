@@ -20,6 +20,7 @@ import tqdm
 
 from deeplab_tf import files, visualize
 from deeplab_tf.errors import UserError
+from deeplab_tf.image_files import SUFFIXES as IMAGE_SUFFIXES
 from deeplab_tf.image_files import read_pixels
 from deeplab_tf.image_progress import show_progress
 from deeplab_tf.in_order import map_in_order
@@ -27,7 +28,6 @@ from deeplab_tf.prediction import Prediction, Segmenter, segment_all
 from deeplab_tf.video import SUFFIXES as VIDEO_SUFFIXES
 from deeplab_tf.video import VideoReader, write_video
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 OF_IMAGES = ("labels", "overlay", "probabilities")
 OF_VIDEOS = ("overlay", "frames")
 SAVE = tuple(dict.fromkeys(OF_IMAGES + OF_VIDEOS))
@@ -197,8 +197,7 @@ def write_answers(segmenter: Segmenter, prediction: Prediction, start: str, save
     if "labels" in save:
         _write_labels(f"{start}.png", segmenter, prediction)
     if "overlay" in save:
-        picture = segmenter.overlay(prediction)
-        files.write_atomically(f"{start}_overlay.jpg", lambda temporary: visualize.save_image(temporary, picture))
+        visualize.save_image(f"{start}_overlay.jpg", segmenter.overlay(prediction))
     if "probabilities" in save and prediction.probabilities is not None:
         array = prediction.probabilities
         files.write_atomically(f"{start}_probabilities.npy", lambda temporary: np.save(temporary, array))
@@ -254,6 +253,4 @@ def _read(path: str) -> tuple[str, np.ndarray | UserError]:
 
 
 def _write_labels(path: str, segmenter: Segmenter, prediction: Prediction) -> None:
-    files.write_atomically(
-        path, lambda temporary: visualize.save_palette_png(temporary, prediction.labels, segmenter.info.palette)
-    )
+    visualize.save_palette_png(path, prediction.labels, segmenter.info.palette)

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from tests import ledger
+from tests.processes import resident_bytes
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "voc_animals"
 SIZES = ((65, 65), (120, 90), (33, 200), (1, 1), (257, 193))
@@ -42,12 +43,6 @@ def encode(image: np.ndarray, kind: str) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, kind)
     return encoded.getvalue()
-
-
-def resident_bytes() -> int:
-    """Returns the memory of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class Requests:

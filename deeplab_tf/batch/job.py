@@ -18,7 +18,6 @@ from deeplab_tf.batch import storage
 from deeplab_tf.batch.manifest import Entry, merge, read_lines
 from deeplab_tf.batch.pipeline import NOTES, Request, build
 from deeplab_tf.batch.plan import (
-    IMAGE_SUFFIXES,
     Block,
     check_names,
     find_missing,
@@ -28,6 +27,7 @@ from deeplab_tf.batch.plan import (
     shard_number,
 )
 from deeplab_tf.errors import UserError
+from deeplab_tf.image_files import SUFFIXES
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -244,4 +244,4 @@ def _is_folder(path: str) -> bool:
 
 def _is_taken(name: str) -> bool:
     hidden = any(part.startswith(".") for part in name.split("/"))
-    return not hidden and (os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES or is_record_file(name))
+    return not hidden and (os.path.splitext(name)[1].lower() in SUFFIXES or is_record_file(name))

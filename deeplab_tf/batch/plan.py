@@ -11,9 +11,6 @@ from typing import NamedTuple
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Of the files that are taken where a folder is named; a pattern takes all that it matches."""
-
 
 class Block(NamedTuple):
     """What is done in one piece.

@@ -108,13 +108,7 @@ def load(path: str) -> ServedModel:
         probabilities_of = build_predictor(model, config.inference)
         labels_of = exported.likeliest(probabilities_of)
         return ServedModel(_title(config), config.info, config.crf, labels_of, probabilities_of)
-    if model_flags.inference_changed():
-        raise UserError(
-            f"{', '.join(model_flags.inference_changed())}: an exported model answers as it was exported; give the "
-            "flags to export.py."
-        )
-    description, labels_of, exported_probabilities_of = exported.load_exported(path)
-    config = model_flags.configure(description.config)
+    (description, labels_of, exported_probabilities_of), config = model_flags.load_exported(path)
     without_crf = ""
     if description.crf:
         without_crf = "this model has the CRF inside."

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from deeplab_tf.crf import CrfParams
+from deeplab_tf.image_files import SUFFIXES
 from deeplab_tf.webapp import page
 from deeplab_tf.webapp.served_model import ServedModel
 
-_SUFFIXES = [".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"]
 _OPACITY = 0.55
 # Pages whose image and probabilities are kept; who comes back later has the network asked again.
 _OPEN_PAGES = 8
@@ -61,7 +61,7 @@ def build_interface(model: ServedModel, limits: page.Limits) -> gr.Blocks:
         shown = gr.State(None)
         with gr.Row(elem_id="layout"):
             with gr.Column(elem_id="file"):
-                file = gr.File(label=_invitation(limits), file_types=_SUFFIXES, type="binary", height=150)
+                file = gr.File(label=_invitation(limits), file_types=list(SUFFIXES), type="binary", height=150)
             with gr.Column(elem_id="answer"):
                 result = gr.HTML(page.EMPTY, elem_id="result")
             with gr.Column(elem_id="controls"):

@@ -98,11 +98,7 @@ class ServedModel:
             raise UserError(f"no CRF here: {self.without_crf}")
         with self._lock:
             begin = time.monotonic()
-            try:
-                refined = dense_crf(segmented.image, segmented.probabilities, params)
-            except ValueError as error:
-                # Image and probabilities are the network's: only the constants can be wrong.
-                raise UserError(str(error)) from None
+            refined = dense_crf(segmented.image, segmented.probabilities, params)
             labels = np.argmax(refined, axis=-1).astype(np.uint8)
             return Refined(params, labels, time.monotonic() - begin)
 

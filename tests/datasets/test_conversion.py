@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from tests.datasets.stored import write_examples
+from tests.processes import children, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 INFO = DatasetInfo("tiny", ("background", "cat"), pascal_palette(2))
@@ -291,22 +291,3 @@ def test_a_conversion_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> Non
     assert files.loaded == ["id9", "id10", "id11"]
     write(tmp_path / "whole", plan(files))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it has just ended
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found

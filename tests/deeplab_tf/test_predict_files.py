@@ -111,7 +111,7 @@ def test_a_defect_or_a_full_disk_ends_it(folders, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deeplab_tf.visualize.save_palette_png", full)
+    monkeypatch.setattr("deeplab_tf.files.os.replace", full)
     with pytest.raises(UserError, match=r"cannot write .*No space left"):
         segment(folder, out, "labels")
     assert names(out) == []

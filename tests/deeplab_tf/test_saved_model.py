@@ -22,6 +22,7 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.inference import predict_probabilities
 from deeplab_tf.model import build_network
 from deeplab_tf.saved_model import Description, decode_image, export_saved_model, is_saved_model, load_saved_model
+from tests.processes import resident_bytes
 from tests.tiny import tiny_network
 
 INFO = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
@@ -318,8 +319,3 @@ def test_a_thousand_requests_of_eight_threads_get_their_own_answers_in_constant_
         before = resident_bytes()
         assert all(threads.map(ask, range(1000)))
     assert resident_bytes() - before < 30e6
-
-
-def resident_bytes():
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

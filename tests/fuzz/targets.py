@@ -70,11 +70,20 @@ def refuses(read: Callable[[], Any]) -> bool:
 
 # Images and masks
 
+_Kind = tuple[Image.Image, str, dict[str, Any]]  # an image, its file format, and options of that
+
+
+def _encoded(kind: _Kind) -> bytes:
+    image, file_format, options = kind
+    encoded = io.BytesIO()
+    image.save(encoded, file_format, **options)
+    return encoded.getvalue()
+
 
 def _pictures(_: Path) -> list[bytes]:
     rng = np.random.default_rng(0)
     colours = Image.fromarray(rng.integers(0, 256, (17, 23, 3), np.uint8))
-    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
+    kinds: list[_Kind] = [
         (colours, "JPEG", {}),
         (colours, "JPEG", {"progressive": True, "exif": b"Exif\0\0" + bytes(20)}),
         (colours.convert("CMYK"), "JPEG", {}),
@@ -89,12 +98,7 @@ def _pictures(_: Path) -> list[bytes]:
         (colours, "WEBP", {"lossless": True}),
         (colours, "PPM", {}),
     ]
-    found = []
-    for image, kind, options in kinds:
-        encoded = io.BytesIO()
-        image.save(encoded, kind, **options)
-        found.append(encoded.getvalue())
-    return [*found, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"]
+    return [*map(_encoded, kinds), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"]
 
 
 def _check_image(data: bytes, folder: Path) -> bool:
@@ -113,7 +117,7 @@ def _masks(_: Path) -> list[bytes]:
     labels = np.random.default_rng(0).choice(np.array([0, 1, 2, 255], np.uint8), (9, 14))
     palette = Image.fromarray(labels)
     palette.putpalette([level for colour in pascal_palette(256) for level in colour])
-    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
+    kinds: list[_Kind] = [
         (palette, "PNG", {}),
         (Image.fromarray(labels), "PNG", {}),
         (Image.fromarray(labels % 2 * 255).convert("1"), "PNG", {}),
@@ -122,12 +126,7 @@ def _masks(_: Path) -> list[bytes]:
         (palette.convert("RGB"), "PNG", {}),
         (palette, "GIF", {}),
     ]
-    found = []
-    for image, kind, options in kinds:
-        encoded = io.BytesIO()
-        image.save(encoded, kind, **options)
-        found.append(encoded.getvalue())
-    return found
+    return list(map(_encoded, kinds))
 
 
 def _check_mask(data: bytes, folder: Path) -> bool:

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.saved_model import export_saved_model
 from tests.deeplab_tf.batch.memory_file_system import FILES
+from tests.processes import children, wait_for
 from tests.tiny import tiny_network
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -268,13 +268,13 @@ def test_a_run_that_is_killed_is_finished_by_the_next(model, photos, tmp_path, a
     out = tmp_path / "out"
     process = start(model, photos, out, *flags)
     try:
-        wait_for(lambda: len(list(out.glob(".batch/notes/*"))) >= 2, process)
+        wait_for(lambda: len(list(out.glob(".batch/notes/*"))) >= 2, process, seconds=100)
         workers = children(process.pid)
         assert len(workers) == 2
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=100)
     killed = tree(out)
     assert MANIFEST not in killed
     for name, content in killed.items():  # no half file under a final name
@@ -296,7 +296,7 @@ def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(model, photos, tmp
     os.mkfifo(pipe)
     out = tmp_path / "out"
     process = start(model, photos, out, "--images_per_block=1", "--direct_num_workers=2")
-    wait_for(lambda: len(list(out.glob(".batch/notes/*"))) >= 2, process)
+    wait_for(lambda: len(list(out.glob(".batch/notes/*"))) >= 2, process, seconds=100)
     os.kill(children(process.pid)[0], signal.SIGKILL)
     _, said = process.communicate(timeout=100)
     assert process.returncode == 2 and len(said.splitlines()) == 1 and "one of the processes was killed" in said
@@ -320,22 +320,3 @@ def test_what_a_user_can_mend_is_one_line(model, photos, tmp_path):
         process = start(model, photos, tmp_path / "out", *flags)
         _, said = process.communicate(timeout=100)
         assert process.returncode == 2 and len(said.splitlines()) == 1 and says.lower() in said.lower(), said
-
-
-def wait_for(condition, process=None, seconds=100):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end and (process is None or process.poll() is None)
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue  # it has just ended
-        if int(fields[1]) == pid and fields[0] != "Z":
-            found.append(int(status.parent.name))
-    return found
