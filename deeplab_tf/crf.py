@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,19 +111,47 @@ def dense_crf(
         UserError: sigmas so small for the size of the image that the lattice cannot hold it, an image that the memory
             cannot hold, or pydensecrf is asked for and not installed.
     """
-    image, probabilities = np.asarray(image), np.asarray(probabilities)
-    _validate(image, probabilities, min_probability)
     if backend not in BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}.")
+    image, probabilities = np.asarray(image), np.asarray(probabilities)
+    _validate(image, probabilities, min_probability)
     _require_memory(probabilities.shape, backend)
     probabilities = probabilities.astype(np.float32)
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return probabilities / probabilities.sum(axis=-1, keepdims=True)
     if backend == "tf":
-        return _refine_with_tensorflow(image, probabilities, params, min_probability, normalization)
+        return _refine_with_tensorflow(image, probabilities, params, [params.w1], min_probability, normalization)[0]
     return _refine_with_pydensecrf(image, probabilities, params, min_probability, normalization)
+
+
+def sweep_w1(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, weights: Sequence[float]
+) -> list[np.ndarray]:
+    """Refines with several w1: as `dense_crf` with each of them, but the lattice, which they share, is built once.
+
+    Args:
+        image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
+        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
+        params: the other constants of Eq. 3.
+        weights: the values of w1, >= 0.
+
+    Returns:
+        For each weight what `dense_crf` returns, by the tf backend and its defaults.
+
+    Raises:
+        ValueError: a wrong shape, type or range.
+        UserError: as by `dense_crf`.
+    """
+    image, probabilities = np.asarray(image), np.asarray(probabilities)
+    _validate(image, probabilities, MIN_PROBABILITY)
+    _require_memory(probabilities.shape, "tf")
+    checked = [dataclasses.replace(params, w1=weight).w1 for weight in weights]
+    probabilities = probabilities.astype(np.float32)
+    if params.iterations == 0 or probabilities.shape[-1] == 1:
+        return [probabilities / probabilities.sum(axis=-1, keepdims=True)] * len(checked)
+    return _refine_with_tensorflow(image, probabilities, params, checked, MIN_PROBABILITY, "symmetric")
 
 
 def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float) -> None:
@@ -166,8 +195,14 @@ def _require_memory(shape: tuple[int, ...], backend: str) -> None:
 
 
 def _refine_with_tensorflow(
-    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
-) -> np.ndarray:
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams,
+    weights: Sequence[float],
+    min_probability: float,
+    normalization: str,
+) -> list[np.ndarray]:
+    """Refines once for each of some w1, which take the place of that of params."""
     # Imported here, because configurations know CrfParams and are to load without TensorFlow.
     from deeplab_tf.permutohedral import check_extents
 
@@ -181,9 +216,10 @@ def _refine_with_tensorflow(
     # A large one is not worth the memory that it would keep.
     build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__
     smoothness = build(height, width, params.sigma_gamma, normalization)
+    bilateral = _trace_bilateral(normalization)(image, np.float32(params.sigma_alpha), np.float32(params.sigma_beta))
     function = _trace(num_classes, int(params.iterations), normalization)
-    constants = (params.w1, params.sigma_alpha, params.sigma_beta, params.w2, params.sigma_gamma, min_probability)
-    return function(image, probabilities, smoothness, *(np.float32(constant) for constant in constants)).numpy()
+    others = [np.float32(constant) for constant in (params.w2, min_probability)]
+    return [function(probabilities, bilateral, smoothness, np.float32(w1), *others).numpy() for w1 in weights]
 
 
 # Most images of a data set have one of two sizes, upright or lying. 35 MB for one of 500 x 375 pixels.
@@ -204,33 +240,46 @@ def _trace_smoothness(normalization: str) -> Any:
     return tf.function(build, input_signature=signature, autograph=False)
 
 
-@functools.lru_cache(maxsize=16)
-def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
-    """Returns a tf.function for images of any size and any constants, from arrays to a tensor."""
+@functools.lru_cache(maxsize=2)
+def _trace_bilateral(normalization: str) -> Any:
+    """Returns a tf.function from an image, sigma_alpha and sigma_beta to a filter."""
     import tensorflow as tf
 
-    from deeplab_tf.mean_field import refine
+    from deeplab_tf.mean_field import build_bilateral
+
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8), *2 * [tf.TensorSpec([], tf.float32)]]
+    build = functools.partial(build_bilateral, normalization=normalization)
+    return tf.function(build, input_signature=signature, autograph=False)
+
+
+@functools.lru_cache(maxsize=16)
+def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
+    """Returns a tf.function from probabilities, the two filters, w1, w2 and min_probability to the refined ones."""
+    import tensorflow as tf
+
+    from deeplab_tf.mean_field import update
 
     def refined(
-        image: tf.Tensor, probabilities: tf.Tensor, smoothness: GaussianFilter, *constants: tf.Tensor
+        probabilities: tf.Tensor,
+        bilateral: GaussianFilter,
+        smoothness: GaussianFilter,
+        w1: tf.Tensor,
+        w2: tf.Tensor,
+        min_probability: tf.Tensor,
     ) -> tf.Tensor:
-        return refine(
-            image,
-            probabilities,
-            *constants[:5],
-            iterations=iterations,
-            min_probability=constants[5],
-            normalization=normalization,
-            smoothness=smoothness,
-        )
+        kernels = ((bilateral, w1), (smoothness, w2))
+        return update(probabilities, kernels, iterations=iterations, min_probability=min_probability)
 
-    smoothness = tf.nest.map_structure(
-        lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
-        _trace_smoothness(normalization).get_concrete_function().structured_outputs,
-    )
-    signature = [tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, None, num_classes], tf.float32)]
-    constants = 6 * [tf.TensorSpec([], tf.float32)]
-    return tf.function(refined, input_signature=[*signature, smoothness, *constants], autograph=False)
+    filters = [
+        tf.nest.map_structure(
+            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
+            trace(normalization).get_concrete_function().structured_outputs,
+        )
+        for trace in (_trace_bilateral, _trace_smoothness)
+    ]
+    probabilities = tf.TensorSpec([None, None, num_classes], tf.float32)
+    signature = [probabilities, *filters, *3 * [tf.TensorSpec([], tf.float32)]]
+    return tf.function(refined, input_signature=signature, autograph=False)
 
 
 def _refine_with_pydensecrf(

@@ -22,7 +22,7 @@ from PIL import Image
 
 from deeplab_tf import files
 from deeplab_tf.answers import Example
-from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.crf import CrfParams, sweep_w1
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.image_progress import show_progress
@@ -150,17 +150,24 @@ def search(
 
     def score(constants: list[Constants]) -> list[float]:
         missing = [one for one in constants if one not in table.scores]
-        tasks = [(dataclasses.replace(params, **one._asdict()), path) for one in missing for path in paths]
-        counted = map_in_order(lambda task: _count(*task, info), tasks, workers=num_workers, ahead=2 * num_workers)
+        # All that share a lattice, which does not depend on w1, are scored together.
+        alike: dict[tuple[float, float], list[Constants]] = {}
+        for one in missing:
+            alike.setdefault((one.sigma_alpha, one.sigma_beta), []).append(one)
+        tasks = [(group, path) for group in alike.values() for path in paths]
+        counted = map_in_order(
+            lambda task: _count(params, *task, info), tasks, workers=num_workers, ahead=2 * num_workers
+        )
         with contextlib.closing(counted):
             results = show_progress(counted, len(tasks))
-            for number, one in enumerate(missing):
-                total = ConfusionMatrix(info.num_classes, info.ignore_label)
-                for matrix in itertools.islice(results, len(paths)):
-                    total.merge(matrix)
-                table.add(one, _miou(total, info))
-                mean = f"{100 * table.scores[one]:.2f} %"
-                tqdm.tqdm.write(f"{number + 1}/{len(missing)}  {_describe(one)}  mean IoU {mean}")
+            for group in alike.values():
+                totals = [ConfusionMatrix(info.num_classes, info.ignore_label) for _ in group]
+                for matrices in itertools.islice(results, len(paths)):
+                    for total, matrix in zip(totals, matrices, strict=True):
+                        total.merge(matrix)
+                table.add({one: _miou(total, info) for one, total in zip(group, totals, strict=True)})
+                for one in group:
+                    tqdm.tqdm.write(f"{_describe(one)}  mean IoU {100 * table.scores[one]:.2f} %")
         return [table.scores[one] for one in constants]
 
     print(f"searching the CRF's constants on {len(paths)} images; {_miou(network, info):.2%} mean IoU without it")
@@ -200,8 +207,8 @@ class _Table:
         if not self.resumed:
             self._write()
 
-    def add(self, constants: Constants, miou: float) -> None:
-        self.scores[constants] = miou
+    def add(self, mious: dict[Constants, float]) -> None:
+        self.scores |= mious
         self._write()
 
     def finish(self, best: dict[str, Any], before: dict[str, float]) -> None:
@@ -246,11 +253,15 @@ def _read(path: str) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         return str(archive["image_id"]), archive["image"], archive["labels"], archive["probabilities"]
 
 
-def _count(params: CrfParams, path: str, info: DatasetInfo) -> ConfusionMatrix:
+def _count(params: CrfParams, group: list[Constants], path: str, info: DatasetInfo) -> list[ConfusionMatrix]:
+    """Counts a stored image with each of some constants that differ in w1 only."""
     _, image, labels, probabilities = _read(path)
-    matrix = ConfusionMatrix(info.num_classes, info.ignore_label)
-    matrix.update(labels, dense_crf(image, probabilities, params).argmax(axis=-1))
-    return matrix
+    matrices = []
+    shared = dataclasses.replace(params, **group[0]._asdict())
+    for refined in sweep_w1(image, probabilities, shared, [one.w1 for one in group]):
+        matrices.append(ConfusionMatrix(info.num_classes, info.ignore_label))
+        matrices[-1].update(labels, refined.argmax(axis=-1))
+    return matrices
 
 
 def _sorted(scored: list[Scored]) -> list[Scored]:

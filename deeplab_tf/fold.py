@@ -2,6 +2,9 @@
 
 A traced network computes some things from its weights at every call: kernels times the scale of their batch
 normalisation, casts to the compute dtype, kernels of several branches side by side. None of it depends on the image.
+
+A graph with loops is left as it is. The body of a loop is found by name, and belongs to the tf.function that was
+traced: a copy of the graph would outlive it, and TensorFlow ends the process where it looks for a body that is gone.
 """
 
 from __future__ import annotations
@@ -20,9 +23,15 @@ class FoldedFunction(tf.Module):
         answer: the tf.function.
     """
 
-    def __init__(self, function: tf.types.experimental.ConcreteFunction) -> None:
+    def __init__(self, function: tf.types.experimental.PolymorphicFunction) -> None:
         super().__init__()
-        graph = function.graph
+        concrete = function.get_concrete_function()
+        if concrete.graph.as_graph_def().library.function:
+            self.weights, self.answer = list(concrete.variables), function
+        else:
+            self._fold(concrete.graph)
+
+    def _fold(self, graph: tf.Graph) -> None:
         self._sources = {inner.name: outer for outer, inner in graph.captures}
         inputs = [tensor for tensor in graph.inputs if tensor.name not in self._sources]
         if len(inputs) != 1 or len(graph.outputs) != 1:
@@ -34,14 +43,9 @@ class FoldedFunction(tf.Module):
         varying = _reached(graph, {inputs[0].op.name})
         weighty = _reached(graph, {inner.op.name for _, inner in graph.captures}) - varying
         needed, edges = _needed(graph, graph.outputs[0].op, weighty)
-        # What leaves the part that depends on weights alone; a resource goes on as it is, into the body of a loop.
-        folded = [name for name in edges if graph.get_tensor_by_name(name).dtype != tf.resource]
-        values = self._evaluate(graph, folded)
+        values = self._evaluate(graph, edges)
         # By position, because the names of tensors are no keys of a checkpoint.
-        self.weights, self._positions = _store_each_once(folded, values)
-        handles = {id(self._sources[name]) for name in edges if name in self._sources}
-        self._variables_in_loops = [v for v in function.variables if id(v.handle) in handles]
-        self._resources = {name: self._sources[name] for name in edges if name in self._sources}
+        self.weights, self._positions = _store_each_once(edges, values)
         self._graph_def = _part_of(graph, needed)
         signature = [tf.TensorSpec(inputs[0].shape, inputs[0].dtype, name=inputs[0].op.name)]
         self.answer = tf.function(self._answer, input_signature=signature, autograph=False)
@@ -61,7 +65,7 @@ class FoldedFunction(tf.Module):
 
     def _answer(self, x: tf.Tensor) -> tf.Tensor:
         weights = {name: self.weights[i].read_value() for name, i in self._positions.items()}
-        replaced = _captured(self._graph_def, {self._input: x, **self._resources, **weights})
+        replaced = _captured(self._graph_def, {self._input: x, **weights})
         [y] = tf.graph_util.import_graph_def(self._graph_def, replaced, [self._output], name="network")
         return tf.ensure_shape(y, self._shape)
 
@@ -70,16 +74,16 @@ def fold_weights(function: tf.types.experimental.PolymorphicFunction) -> FoldedF
     """Folds the weights of a function: the same numbers, bit for bit, from less work per call.
 
     Args:
-        function: a tf.function with an input signature of one tensor and one tensor as its answer. Weights that it
-            uses in the body of a loop only are left as they are.
+        function: a tf.function with an input signature of one tensor and one tensor as its answer.
 
     Returns:
-        The folded function. It has weights of its own: changes of the network's are not seen.
+        The folded function. It has weights of its own, and changes of the network's are not seen; but one with loops
+        is the function as it was.
 
     Raises:
         ValueError: several inputs or outputs.
     """
-    return FoldedFunction(function.get_concrete_function())
+    return FoldedFunction(function)
 
 
 def _reached(graph: tf.Graph, starts: set[str]) -> set[str]:
@@ -125,9 +129,9 @@ def _ancestors(op: tf.Operation) -> set[tf.Operation]:
 
 
 def _part_of(graph: tf.Graph, names: set[str]) -> tf.compat.v1.GraphDef:
-    """Returns some operations of a graph, and all its functions. Edges from others stay, as names to be replaced."""
+    """Returns some operations of a graph. Edges from others stay, as names to be replaced."""
     whole = graph.as_graph_def()
-    part = tf.compat.v1.GraphDef(versions=whole.versions, library=whole.library)
+    part = tf.compat.v1.GraphDef(versions=whole.versions)
     for node in whole.node:
         if node.name in names:
             kept = [name for name in node.input if not name.startswith("^") or name[1:] in names]

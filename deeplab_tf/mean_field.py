@@ -6,6 +6,7 @@ Tensors in, tensors out: for tf.function and SavedModel, for any size and number
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -31,7 +32,6 @@ def refine(
     iterations: int,
     min_probability: tf.Tensor | float,
     normalization: str = "symmetric",
-    smoothness: GaussianFilter | None = None,
 ) -> tf.Tensor:
     """Refines the probabilities of one image.
 
@@ -50,7 +50,6 @@ def refine(
         min_probability: a label that no pixel gives this much, before the first or any later update, may be left
             out from then on; it gets 0. The likeliest stay, in groups of eight.
         normalization: "symmetric" or "after", see `deeplab_tf.permutohedral.build_filter`.
-        smoothness: from `build_smoothness`, for images of one size; built here by default.
 
     Returns:
         float32 [H, W, K], summing to 1 over the last axis.
@@ -58,6 +57,37 @@ def refine(
     Raises:
         ValueError: K unknown, or an unknown normalization.
         tf.errors.InvalidArgumentError: when run, sigmas too small for the size of the image.
+    """
+    kernels = []
+    if iterations > 0:
+        height, width = tf.unstack(tf.shape(image)[:2])
+        kernels = [
+            (build_bilateral(image, sigma_alpha, sigma_beta, normalization), w1),
+            (build_smoothness(height, width, sigma_gamma, normalization), w2),
+        ]
+    return update(probabilities, kernels, iterations=iterations, min_probability=min_probability)
+
+
+def update(
+    probabilities: tf.Tensor,
+    kernels: Sequence[tuple[GaussianFilter, tf.Tensor | float]],
+    *,
+    iterations: int,
+    min_probability: tf.Tensor | float,
+) -> tf.Tensor:
+    """Does the mean-field updates of `refine` with kernels that are there already.
+
+    Args:
+        probabilities: float32 [H, W, K], summing to 1; K known while tracing.
+        kernels: filters around the H * W pixels, row by row, and the weight of each, >= 0.
+        iterations: mean-field updates, >= 0.
+        min_probability: as for `refine`.
+
+    Returns:
+        float32 [H, W, K], summing to 1 over the last axis.
+
+    Raises:
+        ValueError: K unknown.
     """
     num_classes = probabilities.shape[-1]
     if num_classes is None:
@@ -72,21 +102,15 @@ def refine(
     log_p = tf.transpose(tf.pad(tf.math.log(p), [[0, missing], [0, 0]], constant_values=-100.0))  # [N, L]
     q = tf.transpose(tf.pad(p, [[0, missing], [0, 0]]))  # [N, L]
     groups = _Groups(labels, _split(log_p, num_classes), _split(q, num_classes))
-    if iterations > 0 and num_classes > 1:
-        position, colour = embed_pixels(image)
-        bilateral = build_filter(
-            [*(axis / sigma_alpha for axis in position), *(channel / sigma_beta for channel in colour)], normalization
-        )
-        smooth = smoothness or build_smoothness(tf.shape(image)[0], tf.shape(image)[1], sigma_gamma, normalization)
-        for i in range(iterations):
-            if i > 0 and num_classes > _GROUP:
-                groups = _drop_unlikely(groups, min_probability, num_classes)
-            # Potts: up to a constant for the pixel, a label earns what the neighbours with that label weigh.
-            logits = [
-                tf.add_n([log_p, *filter_in_parts(bilateral, q, w1), *filter_in_parts(smooth, q, w2)])
-                for log_p, q in zip(groups.log_p, groups.q, strict=True)
-            ]
-            groups = groups._replace(q=_softmax(logits))
+    for i in range(iterations):
+        if i > 0 and num_classes > _GROUP:
+            groups = _drop_unlikely(groups, min_probability, num_classes)
+        # Potts: up to a constant for the pixel, a label earns what the neighbours with that label weigh.
+        logits = [
+            tf.add_n([log_p, *(part for kernel, weight in kernels for part in filter_in_parts(kernel, q, weight))])
+            for log_p, q in zip(groups.log_p, groups.q, strict=True)
+        ]
+        groups = groups._replace(q=_softmax(logits))
     found = tf.size(groups.labels)
     rows = tf.tensor_scatter_nd_update(tf.fill([num_classes + 1], found), groups.labels[:, None], tf.range(found))
     by_column = tf.transpose(tf.concat(groups.q, 1))  # [L, N]
@@ -111,6 +135,15 @@ class _Groups(NamedTuple):
 def _split(columns: tf.Tensor, num_classes: int) -> list[tf.Tensor]:
     """Cuts float32 [N, L] into the groups that num_classes classes would need."""
     return [columns[:, start : start + _GROUP] for start in range(0, num_classes, _GROUP)]
+
+
+def build_bilateral(
+    image: tf.Tensor, sigma_alpha: tf.Tensor | float, sigma_beta: tf.Tensor | float, normalization: str = "symmetric"
+) -> GaussianFilter:
+    """Builds the filter of the bilateral kernel around the pixels of an image uint8 [H, W, 3]."""
+    position, colour = embed_pixels(image)
+    features = [*(axis / sigma_alpha for axis in position), *(channel / sigma_beta for channel in colour)]
+    return build_filter(features, normalization)
 
 
 def build_smoothness(

@@ -1,3 +1,4 @@
+import dataclasses
 import sys
 
 import cv2
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.crf import CrfParams, dense_crf, sweep_w1
 from deeplab_tf.errors import UserError
 from deeplab_tf.mean_field import refine
 from tests.references import brute_force_mean_field
@@ -286,6 +287,20 @@ def test_the_filter_kept_for_the_next_image_is_that_of_its_size_and_constants():
     for sigma_gamma, kept in ((1.0, first), (2.0, wider)):
         fresh = refine(image, probabilities, 4.0, 67.0, 3.0, 3.0, sigma_gamma, iterations=10, min_probability=0.03)
         np.testing.assert_allclose(kept, fresh, atol=1e-5)
+
+
+def test_a_sweep_over_w1_gives_what_each_gives_alone():
+    image, probabilities = discs(seed=11)
+    params = CrfParams(sigma_alpha=30, sigma_beta=5)
+    weights = [0.0, 3.0, 6.5]
+    swept = sweep_w1(image, probabilities, params, weights)
+    for weight, refined in zip(weights, swept, strict=True):
+        np.testing.assert_array_equal(refined, dense_crf(image, probabilities, dataclasses.replace(params, w1=weight)))
+    assert np.abs(swept[1] - swept[2]).max() > 1e-3
+    unchanged = sweep_w1(image, probabilities, CrfParams(iterations=0), weights)
+    np.testing.assert_allclose(unchanged, [probabilities] * 3, atol=1e-6)
+    with pytest.raises(ValueError, match="w1"):
+        sweep_w1(image, probabilities, params, [1.0, -1.0])
 
 
 def test_gradients_agree_with_differences():

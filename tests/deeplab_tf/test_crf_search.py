@@ -84,11 +84,11 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_not_repeated(tmp_pa
     counted = []
     count = crf_search._count
 
-    def interrupted(params, path, info):
-        counted.append(params)
+    def interrupted(params, group, path, info):
+        counted.append(group)
         if len(counted) > 10:
             raise KeyboardInterrupt
-        return count(params, path, info)
+        return count(params, group, path, info)
 
     monkeypatch.setattr(crf_search, "_count", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -100,7 +100,11 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_not_repeated(tmp_pa
         raise AssertionError("the probabilities are stored")
 
     counted.clear()
-    monkeypatch.setattr(crf_search, "_count", lambda *args: counted.append(args) or count(*args))
+    monkeypatch.setattr(
+        crf_search,
+        "_count",
+        lambda params, group, *image: counted.extend(group) or count(params, group, *image),
+    )
     best = run(tmp_path, predict=never)
     total = len(json.loads((tmp_path / crf_search.TABLE_FILE).read_text())["scores"])
     assert len(counted) == 3 * (total - finished)

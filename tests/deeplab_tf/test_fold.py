@@ -1,3 +1,5 @@
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -93,3 +95,16 @@ def test_a_function_of_two_tensors_is_refused():
     signature = [tf.TensorSpec([2]), tf.TensorSpec([2])]
     with pytest.raises(ValueError, match="from one tensor to one, got 2 inputs"):
         fold_weights(tf.function(lambda x, y: x + y, input_signature=signature))
+
+
+def test_loops_work_after_the_function_they_were_traced_for_is_forgotten():
+    """A loop finds its body by name; where that is gone TensorFlow ends the process, or knows no such operation."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)], autograph=False)
+    def doubled_thrice(x):
+        return tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, 2 * y), (tf.constant(0), x))[1]
+
+    folded = fold_weights(doubled_thrice)
+    del doubled_thrice
+    gc.collect()
+    np.testing.assert_array_equal(folded.answer(tf.constant([1.0, 3.0])), [8, 24])
