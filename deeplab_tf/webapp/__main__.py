@@ -22,7 +22,6 @@ from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
 
 if TYPE_CHECKING:
-    from deeplab_tf.config import Config
     from deeplab_tf.webapp.served_model import ServedModel
 
 FLAGS = flags.FLAGS
@@ -63,9 +62,6 @@ def main() -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     import os
     import tempfile
-    import warnings
-
-    from PIL import Image
 
     if not FLAGS.model:
         raise UserError("--model is needed: a workdir, a SavedModel or a .tflite file. Try: --model=models/voc_animals")
@@ -80,9 +76,6 @@ def main() -> None:
             raise UserError(f"the page needs Gradio, which is not installed: {INSTALL}") from None
         from deeplab_tf.webapp import interface, page, server
 
-        # Large and damaged images are answered on the page: Pillow need not warn here, nor refuse what is allowed.
-        Image.MAX_IMAGE_PIXELS = FLAGS.max_megapixels * 10**6
-        warnings.filterwarnings("ignore", module=r"PIL\.")
         limits = page.Limits(FLAGS.max_megabytes * 10**6, FLAGS.max_megapixels * 10**6, FLAGS.max_side)
         model = load(FLAGS.model)
         with server.listen(FLAGS.host, FLAGS.port) as listener:
@@ -101,24 +94,24 @@ def load(path: str) -> ServedModel:
     """
     from deeplab_tf import exported, workdir
     from deeplab_tf.inference import build_predictor
+    from deeplab_tf.prediction import Segmenter
     from deeplab_tf.webapp.served_model import ServedModel
 
-    if not exported.is_exported(path):
-        model, config = workdir.load(path, model_flags.configure(workdir.read_config(path)), FLAGS.best)
-        probabilities_of = build_predictor(model, config.inference)
-        labels_of = exported.likeliest(probabilities_of)
-        return ServedModel(_title(config), config.info, config.crf, labels_of, probabilities_of)
-    (description, labels_of, exported_probabilities_of), config = model_flags.load_exported(path)
     without_crf = ""
-    if description.crf:
-        without_crf = "this model has the CRF inside."
-    elif exported_probabilities_of is None:
-        without_crf = "this model answers labels, and the CRF needs probabilities. Take the workdir or a SavedModel."
-    return ServedModel(_title(config), config.info, config.crf, labels_of, exported_probabilities_of, without_crf)
-
-
-def _title(config: Config) -> str:
-    return f"{config.experiment} on {config.info.name}"
+    if exported.is_exported(path):
+        (description, labels_of, probabilities_of), config = model_flags.load_exported(path)
+        has_probabilities = probabilities_of is not None
+        segmenter = Segmenter(probabilities_of or labels_of, config.info, has_probabilities)
+        if description.crf:
+            without_crf = "this model has the CRF inside."
+        elif not has_probabilities:
+            without_crf = (
+                "this model answers labels, and the CRF needs probabilities. Take the workdir or a SavedModel."
+            )
+    else:
+        model, config = workdir.load(path, model_flags.configure(workdir.read_config(path)), FLAGS.best)
+        segmenter = Segmenter(build_predictor(model, config.inference), config.info)
+    return ServedModel(f"{config.experiment} on {config.info.name}", segmenter, config.crf, without_crf)
 
 
 if __name__ == "__main__":

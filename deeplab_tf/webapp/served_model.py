@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from deeplab_tf.crf import CrfParams, dense_crf
-from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.prediction import Segmenter
 
 
 class Segmented(NamedTuple):
@@ -54,39 +53,29 @@ class ServedModel:
         without_crf: why the CRF cannot be asked for; "" where it can.
     """
 
-    def __init__(
-        self,
-        title: str,
-        info: DatasetInfo,
-        crf: CrfParams,
-        labels_of: Callable[[np.ndarray], np.ndarray],
-        probabilities_of: Callable[[np.ndarray], np.ndarray] | None = None,
-        without_crf: str = "",
-    ) -> None:
-        """Takes what `exported.load_exported` or `inference.build_predictor` gave.
+    def __init__(self, title: str, segmenter: Segmenter, crf: CrfParams, without_crf: str = "") -> None:
+        """Takes a model.
 
         Args:
             title: what it is, in a few words.
-            info: its classes.
+            segmenter: of the network alone, without the CRF.
             crf: its constants of the CRF.
-            labels_of: from an image uint8 [H, W, 3] to labels uint8 [H, W]; not asked where there are probabilities.
-            probabilities_of: from the same to float32 [H, W, K]; None for a model that answers labels.
-            without_crf: why the CRF cannot be asked for; needed without probabilities.
+            without_crf: why the CRF cannot be asked for; needed where the segmenter has no probabilities.
         """
-        self.title, self.info, self.crf, self.without_crf = title, info, crf, without_crf
-        self._labels_of, self._probabilities_of = labels_of, probabilities_of
+        self.title, self.info, self.crf, self.without_crf = title, segmenter.info, crf, without_crf
+        self._segmenter = segmenter
         self._lock = threading.Lock()
 
     def segment(self, image: np.ndarray) -> Segmented:
-        """Asks the network about an image uint8 [H, W, 3]."""
+        """Asks the network about an image uint8 [H, W, 3].
+
+        Raises:
+            UserError: the image does not fit into memory.
+        """
         with self._lock:
             begin = time.monotonic()
-            if self._probabilities_of is None:
-                labels, probabilities = self._labels_of(image), None
-            else:
-                probabilities = self._probabilities_of(image)  # [H, W, K]
-                labels = np.argmax(probabilities, axis=-1).astype(np.uint8)
-            return Segmented(image, labels, probabilities, time.monotonic() - begin)
+            answer = self._segmenter.segment(image)
+            return Segmented(image, answer.labels, answer.probabilities, time.monotonic() - begin)
 
     def refine(self, segmented: Segmented, params: CrfParams) -> Refined:
         """Refines an answer with the dense CRF; the network is not asked again.

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-from PIL import Image
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import DECODE_ERRORS, to_rgb
+from deeplab_tf.image_files import decode, open_image, to_rgb
 
-# No reader that starts another program (EPS), or of formats that nobody has photographs in: each one is a way in. JPEG
-# reads MPO too, the format of some cameras.
-_UPLOAD_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+_NAME = "the file"
 
 
 def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
@@ -22,8 +17,8 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
     of very many pixels costs nothing. Of several frames the first counts.
 
     Args:
-        data: the file: JPEG, PNG, BMP, TIFF or WebP.
-        max_pixels: H * W at most.
+        data: the file, of a format that `image_files.FORMATS` lists.
+        max_pixels: H * W at most; `image_files.max_pixels` holds too.
 
     Returns:
         uint8 [H, W, 3], RGB; as of `image_files.decode_pixels`.
@@ -31,30 +26,12 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
     Raises:
         UserError: no such image, damaged, too large, or of a kind without a known value range.
     """
-    try:
-        image = Image.open(io.BytesIO(data), formats=_UPLOAD_FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large("too many pixels", max_pixels) from None
-    except DECODE_ERRORS:
+    image = open_image(data, _NAME, "image")
+    width, height = image.size
+    if width * height > max_pixels:
         raise UserError(
-            "expected an image (JPEG, PNG, BMP, TIFF or WebP), got something else, or a damaged one."
-        ) from None
-    if image.width * image.height > max_pixels:
-        raise _too_large(f"{image.width} x {image.height}", max_pixels)
-    if 0 in image.size:
-        raise UserError(f"expected an image with pixels, got {image.width} x {image.height}.")
-    try:
-        image.load()
-    except DECODE_ERRORS as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(
-            f"expected a whole image, cannot decode it ({reason}). Copy it again, or save it anew."
-        ) from None
-    return np.asarray(to_rgb(image, "the image"))
-
-
-def _too_large(found: str, max_pixels: int) -> UserError:
-    return UserError(
-        f"expected an image of at most {max_pixels / 1e6:g} megapixels, got {found}. Make it smaller, or start the "
-        "page with a larger --max_megapixels."
-    )
+            f"{_NAME}: expected an image of at most {max_pixels / 1e6:g} megapixels, got {width} x {height}. Make it "
+            "smaller, or start the page with a larger --max_megapixels."
+        )
+    decode(image, _NAME, "image")
+    return np.asarray(to_rgb(image, _NAME))

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from deeplab_tf.aspp import ASPP, is_classifier
 from deeplab_tf.config import EXPERIMENTS
+from deeplab_tf.conv_batch_norm import ConvBatchNorm
 from deeplab_tf.dropout import SeededDropout
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab, build_model, build_network
@@ -144,6 +145,21 @@ def test_frozen_batch_normalisation_is_folded_right_and_only_kernels_train():
 
 
 # Heads
+
+
+@pytest.mark.parametrize("size", [(9, 11), (8, 10)])
+@pytest.mark.parametrize(("kernel_size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+def test_convolutions_pad_as_caffe_does_and_by_no_padding_in_numbers(kernel_size, stride, size):
+    """In bfloat16 the gradients of a convolution with such a padding take a hundred times as long."""
+    x = tf.constant(normal(2, *size, 3))
+    layer = ConvBatchNorm(4, kernel_size, stride, epsilon=1e-5)
+    layer.build(x.shape)
+    compute = tf.function(layer.__call__, autograph=False)
+    pad = [kernel_size // 2] * 2
+    wanted = tf.nn.conv2d(x, layer.kernel, stride, [[0, 0], pad, pad, [0, 0]])
+    np.testing.assert_allclose(compute(x), wanted / np.sqrt(1 + 1e-5), atol=1e-5)
+    convolutions = [op for op in compute.get_concrete_function(x).graph.get_operations() if op.type == "Conv2D"]
+    assert len(convolutions) == 1 and convolutions[0].get_attr("padding") != b"EXPLICIT"
 
 
 @pytest.mark.parametrize(("kernel_size", "rate"), [(4, 4), (4, 8), (7, 4), (3, 12)])

@@ -11,6 +11,7 @@ pytest.importorskip("gradio", reason="needs requirements-webapp.txt")
 
 from deeplab_tf.crf import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.prediction import Segmenter
 from deeplab_tf.webapp import interface
 from deeplab_tf.webapp.page import Limits
 from deeplab_tf.webapp.served_model import ServedModel
@@ -20,7 +21,7 @@ PARAMS = CrfParams(w1=4.5, sigma_alpha=300, sigma_beta=3, w2=3, sigma_gamma=1, i
 
 
 def configuration(without_crf=""):
-    model = ServedModel("a model", INFO, PARAMS, np.zeros_like, None, without_crf)
+    model = ServedModel("a model", Segmenter(np.zeros_like, INFO), PARAMS, without_crf)
 
     async def build():
         # Outside of a running loop Gradio makes one and leaves it open.

@@ -12,6 +12,7 @@ from PIL import Image
 from deeplab_tf.crf import CrfParams, dense_crf
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.prediction import Segmenter
 from deeplab_tf.webapp import page, served_model
 from deeplab_tf.webapp.page import Limits, answer
 from deeplab_tf.webapp.served_model import ServedModel
@@ -49,7 +50,7 @@ def counted():
 
 @pytest.fixture
 def model(counted):
-    return ServedModel("a model", INFO, PARAMS, lambda image: np.argmax(counted(image), -1).astype(np.uint8), counted)
+    return ServedModel("a model", Segmenter(counted, INFO), PARAMS)
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_without_a_file_nothing_is_shown_or_kept(model):
 @pytest.mark.parametrize(
     ("data", "limits", "says"),
     [
-        (b"no image", Limits(), "expected an image"),
+        (b"no image", Limits(), "expected a whole image"),
         (png(pixels())[:200], Limits(), "expected a whole image"),
         (png(pixels()), Limits(max_bytes=100), r"at most 0.0001 MB, got .* --max_megabytes"),
         (png(pixels()), Limits(max_pixels=100), r"megapixels, got 40 x 24\. .*--max_megapixels"),
@@ -180,9 +181,8 @@ def test_a_class_name_cannot_bring_markup_into_the_page(model):
 
 
 def test_a_model_of_labels_answers_and_says_why_it_has_no_crf():
-    without = ServedModel(
-        "", INFO, PARAMS, lambda image: np.argmax(network(image), -1).astype(np.uint8), None, "labels."
-    )
+    labels_of = Segmenter(lambda image: np.argmax(network(image), -1).astype(np.uint8), INFO, has_probabilities=False)
+    without = ServedModel("", labels_of, PARAMS, "labels.")
     shown, drawn = answer(without, Limits(), None, png(pixels()), None)
     assert shown.segmented.probabilities is None and "cat" in drawn
     with pytest.raises(UserError, match="no CRF here: labels"):

@@ -76,11 +76,11 @@ def test_an_upload_has_the_pixels_that_prediction_sees(tmp_path, name):
     np.testing.assert_array_equal(found, expected)
 
 
-# Pillow warns of the third and refuses the fourth by itself.
+# Pillow warns of the third by itself, and refuses the fourth.
 @pytest.mark.parametrize("side", [1001, 9_000, 10_000, 14_000])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch, side):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
-    with pytest.raises(UserError, match=r"at most 1 megapixels, got .*--max_megapixels"):
+    with pytest.raises(UserError, match=r"at most 1 megapixels, got .*--max_megapixels|at most 100000000 pixels, got"):
         decode_upload(png_header(side, side), MEGAPIXEL)
 
 
@@ -89,13 +89,13 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch
 def test_a_damaged_image_is_refused_wherever_it_was_cut(name):
     data = FILES[name]
     for length in (0, 1, 10, len(data) // 3, len(data) * 9 // 10):
-        with pytest.raises(UserError, match=r"^expected an? (whole )?image"):
+        with pytest.raises(UserError, match=r"^the file: expected a (whole )?image"):
             decode_upload(data[:length], MEGAPIXEL)
 
 
 def test_what_is_no_image_and_what_would_start_a_program_are_refused():
     for data in (b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", file_of(picture("RGB"), "EPS")):
-        with pytest.raises(UserError, match="JPEG, PNG, BMP, TIFF or WebP"):
+        with pytest.raises(UserError, match="no known image format"):
             decode_upload(data, MEGAPIXEL)
 
 
