@@ -10,28 +10,43 @@ Restarts are the exception: where one is missing, libjpeg skips markers that it 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 # In compressed pixels 0xFF is followed by 0; all else is the next marker. Repeated 0xFF before a marker are filling.
 _NEXT_MARKER = re.compile(rb"\xff[\x01-\xfe]")
 _START_OF_IMAGE = b"\xff\xd8"
 _END_OF_IMAGE = 0xD9
 _START_OF_SCAN = 0xDA
-# Markers without a length behind them (TEM, restarts, the start of an image), and the one that says that there are
-# restarts.
-_REFUSED = {0x01, *range(0xD0, 0xD9), 0xDD}
+_RESTART_INTERVAL = 0xDD
+_RESTARTS = range(0xD0, 0xD8)
+# No markers, or (TEM, the start of an image) such as have no length and no place here.
+_REFUSED = {0x00, 0x01, 0xD8}
 
 
-def without_pixels(data: bytes) -> bytes | None:
+class Markers(NamedTuple):
+    """What a JPEG has beside its compressed pixels.
+
+    Attributes:
+        data: its markers, up to the end of the image, with their headers and tables.
+        restarts: whether there are any among the pixels.
+    """
+
+    data: bytes
+    restarts: bool
+
+
+def without_pixels(data: bytes) -> Markers | None:
     """Takes the compressed pixels out of a JPEG.
 
     Args:
         data: a file.
 
     Returns:
-        All its markers, up to the end of the image, with their headers and tables; None if the file does not reach the
-        end of the image, does not consist of markers, or has restarts.
+        The rest of it; None if the file does not reach the end of the image or does not consist of markers. libjpeg
+        skips some of what is there instead; TensorFlow may refuse it then where Pillow does not.
     """
     kept, start, position = [], 0, len(_START_OF_IMAGE)
+    restarts = in_scan = False
     if not data.startswith(_START_OF_IMAGE):
         return None
     while True:
@@ -43,13 +58,20 @@ def without_pixels(data: bytes) -> bytes | None:
         position += 2
         if marker == _END_OF_IMAGE:
             kept.append(data[start:position])
-            return b"".join(kept)
+            return Markers(b"".join(kept), restarts)
         if marker in _REFUSED:
             return None
-        position += int.from_bytes(data[position : position + 2], "big")
-        if marker == _START_OF_SCAN:
-            kept.append(data[start:position])
-            found = _NEXT_MARKER.search(data, position)
-            if found is None:
+        if marker in _RESTARTS:
+            if not (restarts and in_scan):
                 return None
-            start = position = found.start()
+        else:
+            restarts |= marker == _RESTART_INTERVAL
+            in_scan = marker == _START_OF_SCAN
+            position += int.from_bytes(data[position : position + 2], "big")
+            if not in_scan:
+                continue
+        kept.append(data[start:position])
+        found = _NEXT_MARKER.search(data, position)
+        if found is None:
+            return None
+        start = position = found.start()

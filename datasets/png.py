@@ -43,7 +43,7 @@ def read_plain(data: bytes) -> PlainPng | None:
     Returns:
         Its pixels, with all checksums verified; None if it is of another kind or damaged: a general reader knows more.
     """
-    chunks = _chunks(data)
+    chunks = read_chunks(data)
     if chunks is None or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != _HEADER.size:
         return None
     width, height, *kind = _HEADER.unpack(chunks[0][1])
@@ -92,8 +92,11 @@ def _grey(width: int, height: int, compressed: bytes) -> bytes:
     )
 
 
-def _chunks(data: bytes) -> list[tuple[bytes, bytes]] | None:
-    """Returns (name, content) of each chunk up to the end; None if the file is no PNG or damaged."""
+def read_chunks(data: bytes) -> list[tuple[bytes, bytes]] | None:
+    """Returns (name, content) of each chunk up to the end; None if the file is no PNG or damaged.
+
+    Pillow takes some damaged files, without the last chunk or with a wrong checksum; TensorFlow takes none.
+    """
     if not data.startswith(_SIGNATURE):
         return None
     chunks, position, name = [], len(_SIGNATURE), b""

@@ -243,27 +243,27 @@ def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]
     image = open_image(data, path, "image")
     size = image.size
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-        if not _is_whole_jpeg(data):
-            # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
-            image.draft("L", (1, 1))
-            decode(image, path, "image")
-        return data, size
+        markers = jpeg.without_pixels(data)
+        if markers is not None:
+            if not _is_whole_jpeg(markers):
+                # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
+                image.draft("L", (1, 1))
+                decode(image, path, "image")
+            return data, size
     decode(image, path, "image")
-    # Without its last chunk a PNG decodes in Pillow and not in TensorFlow.
-    if image.format == "PNG" and image.mode in ("RGB", "L") and b"IEND" in data:
+    if image.format == "PNG" and image.mode in ("RGB", "L") and png.read_chunks(data) is not None:
         if _png_bit_depth(data) == 8 and "transparency" not in image.info:
             return data, size
     return encode_png(to_rgb(image, path)), size
 
 
-def _is_whole_jpeg(data: bytes) -> bool:
-    """Says, without decoding its pixels, that a JPEG has no damage that decoding would show; False if not sure."""
-    rest = jpeg.without_pixels(data)
-    if rest is None:
+def _is_whole_jpeg(markers: jpeg.Markers) -> bool:
+    """Says, without its pixels, that a JPEG has no damage that decoding would show; False if not sure."""
+    if markers.restarts:
         return False
     try:
         with without_warnings():
-            image = Image.open(io.BytesIO(rest), formats=STORED_FORMATS)
+            image = Image.open(io.BytesIO(markers.data), formats=STORED_FORMATS)
             image.draft("L", (1, 1))
             image.load()
     except DECODE_ERRORS:

@@ -1,4 +1,4 @@
-"""The one exception that a command prints as a single line."""
+"""The one exception that a command prints as a single line, and what goes into that line."""
 
 
 class UserError(Exception):
@@ -8,3 +8,13 @@ class UserError(Exception):
     stderr without a traceback and exit with status 2. Any other exception is a defect of this package
     and keeps its traceback.
     """
+
+
+# A library may quote the bytes it stumbled over, all of them.
+_MOST_CHARACTERS = 300
+
+
+def in_short(error: Exception) -> str:
+    """Returns what a library says of a file, as a part of one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.weights import hdf5, hdf5_probe
 
 # What h5py raises on damaged files: TypeError is a number format that NumPy does not have.
@@ -106,7 +106,7 @@ class KerasFile:
             yield
         except _DAMAGE as error:
             raise UserError(
-                f"cannot read the weights file {self.path}; it is damaged or of another format ({error})."
+                f"cannot read the weights file {self.path}; it is damaged or of another format ({in_short(error)})."
             ) from error
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import keras
 import numpy as np
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.weights import caffemodel, fit, hdf5, names, npz, pytorch, safe_tensors
 from deeplab_tf.weights.fit import Fit, fit_of_kernels
 from deeplab_tf.weights.imagenet import load_imagenet
@@ -106,5 +106,5 @@ def _naming_the_file(path: str) -> Iterator[None]:
         yield
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
         raise UserError(
-            f"cannot read the weights file {path}; it is damaged or of another format ({error})."
+            f"cannot read the weights file {path}; it is damaged or of another format ({in_short(error)})."
         ) from error

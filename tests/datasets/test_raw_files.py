@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import raw_files
+from datasets import jpeg, raw_files
 from deeplab_tf.errors import UserError
 
 RAMP = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
@@ -304,6 +304,11 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(changed)
 
 
+def is_whole_jpeg(data: bytes) -> bool:
+    markers = jpeg.without_pixels(data)
+    return markers is not None and raw_files._is_whole_jpeg(markers)
+
+
 JPEG_OPTIONS: list[dict] = [
     {},
     {"progressive": True},
@@ -320,7 +325,7 @@ def test_the_short_look_at_a_jpeg_trusts_none_that_decoding_refuses(options: dic
     photo = Image.fromarray(rng.integers(0, 256, (40, 60, 3), np.uint8)).convert(mode)
     photo.save(encoded, "JPEG", **options)
     whole = encoded.getvalue()
-    assert raw_files._is_whole_jpeg(whole) != ("restart_marker_blocks" in options)
+    assert is_whole_jpeg(whole) != ("restart_marker_blocks" in options)
     refused = 0
     for _ in range(300):
         data = mutated(whole, rng)
@@ -330,8 +335,41 @@ def test_the_short_look_at_a_jpeg_trusts_none_that_decoding_refuses(options: dic
                 Image.open(io.BytesIO(data)).load()
         except Exception:
             refused += 1
-            assert not raw_files._is_whole_jpeg(data)
+            assert not is_whole_jpeg(data)
     assert refused > 60
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data, end: data[:2] + b"\xff\x00" + data[2:],  # no marker, which libjpeg skips
+        lambda data, end: data[:end] + b"stray" + data[end:],
+    ],
+)
+def test_a_jpeg_whose_markers_libjpeg_skips_is_stored_as_the_pixels_that_pillow_sees(tmp_path, damage) -> None:
+    """TensorFlow refuses the first: training would end at it."""
+    encoded = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(encoded, "JPEG")
+    data = damage(encoded.getvalue(), encoded.getvalue().index(b"\xff\xc4"))
+    (tmp_path / "a.jpg").write_bytes(data)
+    stored = raw_files.read_image(tmp_path / "a.jpg")
+    assert stored.startswith(b"\x89PNG")
+    np.testing.assert_array_equal(decoded(stored), Image.open(io.BytesIO(data)))
+
+
+def test_a_png_that_only_pillow_takes_is_stored_anew(tmp_path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    whole = encoded.getvalue()
+    # Its last chunk became part of the pixels, or the checksum of the pixels is another one.
+    length = whole.index(b"IDAT") - 4
+    longer = int.from_bytes(whole[length : length + 4], "big") + 12
+    for data in (whole[:length] + longer.to_bytes(4, "big") + whole[length + 4 :], whole[:-13] + b"x" + whole[-12:]):
+        (tmp_path / "a.png").write_bytes(data)
+        stored = raw_files.read_image(tmp_path / "a.png")
+        assert stored != data
+        np.testing.assert_array_equal(decoded(stored), pixels)
 
 
 def test_filling_before_markers_and_bytes_behind_the_end_are_no_damage() -> None:
@@ -339,9 +377,9 @@ def test_filling_before_markers_and_bytes_behind_the_end_are_no_damage() -> None
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)).save(encoded, "JPEG")
     whole = encoded.getvalue()
     for marker in (b"\xff\xdb", b"\xff\xda", b"\xff\xd9"):
-        assert raw_files._is_whole_jpeg(whole.replace(marker, b"\xff\xff" + marker, 1))
-    assert raw_files._is_whole_jpeg(whole + b"\0" * 10)
-    assert not raw_files._is_whole_jpeg(whole[:-1])
+        assert is_whole_jpeg(whole.replace(marker, b"\xff\xff" + marker, 1))
+    assert is_whole_jpeg(whole + b"\0" * 10)
+    assert not is_whole_jpeg(whole[:-1])
 
 
 def test_labels_are_stored_as_their_file_compressed_them_only_where_they_are_the_same(tmp_path: Path) -> None:
