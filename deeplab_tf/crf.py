@@ -99,7 +99,7 @@ def dense_crf(
         backend: "tf", or "pydensecrf", the C++ code that most others use. They agree to float32 rounding.
         min_probability: labels that have less than this in every pixel may be left out of the mean field and get
             probability 0; the most probable label always stays. 0.0 leaves out none. The tf backend leaves labels
-            out in groups of eight only, where that saves time, but then also those that all pixels have come to
+            out in fours only, where that saves time, but then also those that all pixels have come to
             believe in by less than this after some updates.
         normalization: "symmetric" or "after".
 

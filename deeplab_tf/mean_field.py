@@ -15,9 +15,11 @@ from deeplab_tf.permutohedral import GaussianFilter, build_filter, filter_in_par
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 SMALLEST_PROBABILITY = 1e-20
-# Labels are kept and filtered in groups of eight, each on its own thread: TensorFlow's sparse product uses one thread,
-# and takes less time for eight columns than for three.
+# Labels are filtered in groups of eight, each on its own thread: TensorFlow's sparse product uses one thread, and takes
+# less time for eight columns than for twice four.
 _GROUP = 8
+# They are left out in fours: eight take 1.6 times as long as four, and three no less.
+_LEFT_OUT = 4
 
 
 def refine(
@@ -48,7 +50,7 @@ def refine(
         sigma_gamma: its reach in pixels, > 0.
         iterations: mean-field updates, >= 0.
         min_probability: a label that no pixel gives this much, before the first or any later update, may be left
-            out from then on; it gets 0. The likeliest stay, in groups of eight.
+            out from then on; it gets 0. The likeliest stay, a multiple of four.
         normalization: "symmetric" or "after", see `deeplab_tf.permutohedral.build_filter`.
 
     Returns:
@@ -96,14 +98,14 @@ def update(
     labels = _find_likely(tf.reduce_max(by_class, axis=1), min_probability)  # [L]
     p = tf.maximum(tf.gather(by_class, labels), SMALLEST_PROBABILITY)
     p /= tf.reduce_sum(p, axis=0)
-    # Whole groups: a label that does not exist, and has no chance, costs nothing.
-    missing = -tf.size(labels) % _GROUP
+    # Up to a multiple: a label that does not exist, and has no chance, costs nothing.
+    missing = -tf.size(labels) % _LEFT_OUT
     labels = tf.pad(labels, [[0, missing]], constant_values=num_classes)
     log_p = tf.transpose(tf.pad(tf.math.log(p), [[0, missing], [0, 0]], constant_values=-100.0))  # [N, L]
     q = tf.transpose(tf.pad(p, [[0, missing], [0, 0]]))  # [N, L]
     groups = _Groups(labels, _split(log_p, num_classes), _split(q, num_classes))
     for i in range(iterations):
-        if i > 0 and num_classes > _GROUP:
+        if i > 0 and num_classes > _LEFT_OUT:
             groups = _drop_unlikely(groups, min_probability, num_classes)
         # Potts: up to a constant for the pixel, a label earns what the neighbours with that label weigh.
         logits = [
@@ -123,7 +125,7 @@ class _Groups(NamedTuple):
 
     Attributes:
         labels: int32 [L], what the columns of all groups are.
-        log_p: float32 [N, 8] or [N, 0] each.
+        log_p: float32 [N, 8] each, the last that is not empty [N, 4] or [N, 8], and then [N, 0].
         q: the current beliefs, of the same shapes.
     """
 
@@ -167,7 +169,7 @@ def _positions(height: tf.Tensor, width: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _find_likely(highest: tf.Tensor, min_probability: tf.Tensor | float) -> tf.Tensor:
-    """Picks the likeliest of some labels: all that reach min_probability somewhere, filled up to whole groups.
+    """Picks the likeliest of some labels: all that reach min_probability somewhere, filled up to a multiple.
 
     Args:
         highest: float32 [L], the largest probability of each.
@@ -177,11 +179,11 @@ def _find_likely(highest: tf.Tensor, min_probability: tf.Tensor | float) -> tf.T
         int32, which of the L.
     """
     needed = tf.maximum(tf.math.count_nonzero(highest >= min_probability, dtype=tf.int32), 1)
-    return tf.math.top_k(highest, tf.minimum(-(-needed // _GROUP) * _GROUP, tf.size(highest))).indices
+    return tf.math.top_k(highest, tf.minimum(-(-needed // _LEFT_OUT) * _LEFT_OUT, tf.size(highest))).indices
 
 
 def _drop_unlikely(groups: _Groups, min_probability: tf.Tensor | float, num_classes: int) -> _Groups:
-    """Leaves out labels whose beliefs nowhere reach min_probability, where that saves a group."""
+    """Leaves out labels whose beliefs nowhere reach min_probability, where that saves some columns."""
     likely = _find_likely(tf.concat([tf.reduce_max(q, axis=0) for q in groups.q], 0), min_probability)
 
     def drop() -> _Groups:

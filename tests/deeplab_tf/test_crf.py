@@ -164,7 +164,7 @@ def test_leaving_out_what_is_improbable_everywhere_changes_no_label_and_gives_it
     np.testing.assert_array_equal(full.argmax(-1), pruned.argmax(-1))
     assert full.min() > 0
     stayed = set(np.flatnonzero(pruned.max(axis=(0, 1))))
-    # TensorFlow takes eight labels for the price of five.
+    # TensorFlow leaves labels out in fours.
     assert stayed >= {0, 3, 7, 15, 20} and len(stayed) == {"tf": 8, "pydensecrf": 5}[backend]
     np.testing.assert_allclose(pruned.sum(-1), 1, atol=1e-6)
 
@@ -179,6 +179,17 @@ def test_the_default_leaves_out_only_what_cannot_matter(constants):
     assert (full.argmax(-1) == default.argmax(-1)).mean() >= 0.999
     assert np.abs(full - default).mean() < 1e-3
     np.testing.assert_allclose(default.sum(-1), 1, atol=1e-6)
+
+
+def test_one_of_few_labels_is_left_out_too():
+    image, few = discs(seed=3, num_classes=3)
+    probabilities = np.full((*few.shape[:2], 7), 1e-5, np.float32)
+    probabilities[..., [1, 2, 6]] = few
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    pruned = dense_crf(image, probabilities)
+    stayed = set(np.flatnonzero(pruned.max(axis=(0, 1))))
+    assert stayed >= {1, 2, 6} and len(stayed) == 4
+    np.testing.assert_allclose(pruned, dense_crf(image, probabilities, min_probability=0.0), atol=1e-3)
 
 
 def test_a_label_that_may_be_left_out_could_never_have_grown_beyond_the_documented_bound():
@@ -229,7 +240,9 @@ def test_images_of_one_colour_or_of_the_extremes_give_what_pydensecrf_gives(pyde
     y, x = np.mgrid[:24, :36]
     bright = {"black": 0 * x, "white": 0 * x + 1, "checkered": (x + y) % 2}[image]
     image = np.repeat(255 * bright[..., None], 3, -1).astype(np.uint8)
-    ours, theirs = (dense_crf(image, probabilities, backend=backend) for backend in ("tf", "pydensecrf"))
+    ours, theirs = (
+        dense_crf(image, probabilities, backend=backend, min_probability=0.0) for backend in ("tf", "pydensecrf")
+    )
     assert np.abs(ours - theirs).mean() < 1e-5
 
 
