@@ -37,6 +37,7 @@ def work(name: str, seed: int, start: int, until: float, folder: Path) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from tests.fuzz.targets import TARGETS
 
+    faulthandler.enable()
     target = TARGETS[name]
     corpus = target.corpus(folder)
     for data in corpus:

@@ -92,16 +92,20 @@ def damage_json(data: bytes, random: Random) -> bytes:
         if kind == 0 and isinstance(holder, dict):
             del holder[key]
         elif kind == 1 and isinstance(holder, list) and holder is not root:
-            holder.insert(key, holder[key])
+            holder.insert(key, _copy_of(holder[key]))
         elif kind == 2:
             other_holder, other_key = random.choice(_places(root))
-            holder[key] = json.loads(json.dumps(other_holder[other_key]))
+            holder[key] = _copy_of(other_holder[other_key])
         else:
             holder[key] = _odd_json(random)
     text = json.dumps(root[0])
     if random.randint(0, 40) == 0:
         text = "[" * 100_000 + text
     return text.encode(errors="surrogatepass")
+
+
+def _copy_of(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def _places(root: list[Any]) -> list[tuple[Any, Any]]:
