@@ -97,7 +97,7 @@ def damage_json(data: bytes, random: Random) -> bytes:
             other_holder, other_key = random.choice(_places(root))
             holder[key] = _copy_of(other_holder[other_key])
         else:
-            holder[key] = _odd_json(random)
+            holder[key] = _copy_of(_odd_json(random))
     text = json.dumps(root[0])
     if random.randint(0, 40) == 0:
         text = "[" * 100_000 + text
