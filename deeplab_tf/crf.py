@@ -115,10 +115,7 @@ def dense_crf(
         raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}.")
-    image, probabilities = np.asarray(image), np.asarray(probabilities)
-    _validate(image, probabilities, min_probability)
-    _require_memory(probabilities.shape, backend)
-    probabilities = probabilities.astype(np.float32)
+    image, probabilities = _checked(image, probabilities, min_probability, backend)
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return probabilities / probabilities.sum(axis=-1, keepdims=True)
     if backend == "tf":
@@ -144,14 +141,21 @@ def sweep_w1(
         ValueError: a wrong shape, type or range.
         UserError: as by `dense_crf`.
     """
-    image, probabilities = np.asarray(image), np.asarray(probabilities)
-    _validate(image, probabilities, MIN_PROBABILITY)
-    _require_memory(probabilities.shape, "tf")
+    image, probabilities = _checked(image, probabilities, MIN_PROBABILITY, "tf")
     checked = [dataclasses.replace(params, w1=weight).w1 for weight in weights]
-    probabilities = probabilities.astype(np.float32)
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return [probabilities / probabilities.sum(axis=-1, keepdims=True)] * len(checked)
     return _refine_with_tensorflow(image, probabilities, params, checked, MIN_PROBABILITY, "symmetric")
+
+
+def _checked(
+    image: np.ndarray, probabilities: np.ndarray, min_probability: float, backend: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns uint8 [H, W, 3] and float32 [H, W, K], or raises what `dense_crf` does."""
+    image, probabilities = np.asarray(image), np.asarray(probabilities)
+    _validate(image, probabilities, min_probability)
+    _require_memory(probabilities.shape, backend)
+    return image, probabilities.astype(np.float32)
 
 
 def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float) -> None:
