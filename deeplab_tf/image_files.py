@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -46,6 +47,20 @@ _DEFAULT_MAX_PIXELS = 100_000_000
 _MOST_PIXELS = 2**29 // 3
 
 StrPath = str | os.PathLike[str]
+
+
+class PixelLimit(NamedTuple):
+    """How large an image may be.
+
+    Attributes:
+        pixels: its most pixels, H * W.
+        said: how messages say that, such as "50 megapixels".
+        remedy: what to do about a larger image, a sentence.
+    """
+
+    pixels: int
+    said: str
+    remedy: str
 
 
 def read_pixels(path: StrPath) -> np.ndarray:
@@ -101,30 +116,40 @@ def read_bytes(path: StrPath, kind: str) -> bytes:
     return data
 
 
-def open_image(data: bytes, name: StrPath, kind: str) -> Image.Image:
-    """Opens the first frame of an image, not yet decoded; `kind` is "image" or "mask", for messages.
+def open_image(
+    data: bytes, name: StrPath, kind: str, formats: tuple[str, ...] = FORMATS, limit: PixelLimit | None = None
+) -> Image.Image:
+    """Opens the first frame of an image, not yet decoded.
+
+    Args:
+        data: of an image file.
+        name: what messages call it.
+        kind: "image" or "mask", for messages.
+        formats: Pillow's names of the formats that are read.
+        limit: how large it may be; by default `pixel_limit`.
 
     Raises:
-        UserError: it is no image, has no pixels, or more than `max_pixels`.
+        UserError: it is no image, has no pixels, or too many.
     """
+    limit = limit or pixel_limit()
     try:
         with without_warnings():
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=formats)
     except Image.DecompressionBombError:
-        raise _too_large(name, kind, f"more than {_MOST_PIXELS}") from None
+        raise _too_large(name, kind, limit, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0)}") from None
     except DECODE_ERRORS as error:
         # Pillow names our in-memory file by its address, which helps nobody.
         reason = "no known image format" if "cannot identify" in str(error) else " ".join(str(error).split())
         raise _undecodable(name, kind, reason) from None
     if 0 in image.size:
         raise UserError(f"{name}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave it out.")
-    if image.width * image.height > max_pixels():
-        raise _too_large(name, kind, f"{image.width}x{image.height}")
+    if image.width * image.height > limit.pixels:
+        raise _too_large(name, kind, limit, f"{image.width}x{image.height}")
     return image
 
 
-def max_pixels() -> int:
-    """Returns how many pixels an image may have: what the environment variable says, or 100 million.
+def pixel_limit() -> PixelLimit:
+    """Returns how large an image may be: as many pixels as the environment variable says, or 100 million.
 
     Raises:
         UserError: the variable is no number from 1 to 178,956,970, the most that TensorFlow decodes.
@@ -132,7 +157,12 @@ def max_pixels() -> int:
     text = os.environ.get(MAX_PIXELS, str(_DEFAULT_MAX_PIXELS))
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _MOST_PIXELS):
         raise UserError(f"{MAX_PIXELS}: expected a number of pixels from 1 to {_MOST_PIXELS}, got {text!r:.60}.")
-    return int(text)
+    return PixelLimit(
+        int(text),
+        f"{int(text)} pixels",
+        "Cut it into smaller ones, or, if it is no damaged file, raise the limit:"
+        f" {MAX_PIXELS}=N in the environment, up to {_MOST_PIXELS}.",
+    )
 
 
 @contextlib.contextmanager
@@ -183,8 +213,5 @@ def _undecodable(name: StrPath, kind: str, reason: str) -> UserError:
     )
 
 
-def _too_large(name: StrPath, kind: str, size: str) -> UserError:
-    return UserError(
-        f"{name}: expected a {kind} of at most {max_pixels()} pixels, got {size}. Cut it into smaller ones, or, if"
-        f" it is no damaged file, raise the limit: {MAX_PIXELS}=N in the environment, up to {_MOST_PIXELS}."
-    )
+def _too_large(name: StrPath, kind: str, limit: PixelLimit, size: str) -> UserError:
+    return UserError(f"{name}: expected a {kind} of at most {limit.said}, got {size}. {limit.remedy}")

@@ -63,6 +63,8 @@ def main() -> None:
     import os
     import tempfile
 
+    from PIL import Image
+
     if not FLAGS.model:
         raise UserError("--model is needed: a workdir, a SavedModel or a .tflite file. Try: --model=models/voc_animals")
     with tempfile.TemporaryDirectory(prefix="deeplab-webapp-") as uploads:
@@ -76,6 +78,7 @@ def main() -> None:
             raise UserError(f"the page needs Gradio, which is not installed: {INSTALL}") from None
         from deeplab_tf.webapp import interface, page, server
 
+        Image.MAX_IMAGE_PIXELS = FLAGS.max_megapixels * 10**6  # so that Pillow does not refuse what is allowed here
         limits = page.Limits(FLAGS.max_megabytes * 10**6, FLAGS.max_megapixels * 10**6, FLAGS.max_side)
         model = load(FLAGS.model)
         with server.listen(FLAGS.host, FLAGS.port) as listener:

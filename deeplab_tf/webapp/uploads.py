@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import decode, open_image, to_rgb
+from deeplab_tf.image_files import PixelLimit, decode, open_image, to_rgb
 
+# No formats that nobody has photographs in: each one is a way in. JPEG reads MPO too, the format of some cameras.
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _NAME = "the file"
 
 
@@ -17,8 +18,8 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
     of very many pixels costs nothing. Of several frames the first counts.
 
     Args:
-        data: the file, of a format that `image_files.FORMATS` lists.
-        max_pixels: H * W at most; `image_files.max_pixels` holds too.
+        data: the file: JPEG, PNG, BMP, TIFF or WebP.
+        max_pixels: H * W at most.
 
     Returns:
         uint8 [H, W, 3], RGB; as of `image_files.decode_pixels`.
@@ -26,12 +27,11 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
     Raises:
         UserError: no such image, damaged, too large, or of a kind without a known value range.
     """
-    image = open_image(data, _NAME, "image")
-    width, height = image.size
-    if width * height > max_pixels:
-        raise UserError(
-            f"{_NAME}: expected an image of at most {max_pixels / 1e6:g} megapixels, got {width} x {height}. Make it "
-            "smaller, or start the page with a larger --max_megapixels."
-        )
+    limit = PixelLimit(
+        max_pixels,
+        f"{max_pixels / 1e6:g} megapixels",
+        "Make it smaller, or start the page with a larger --max_megapixels.",
+    )
+    image = open_image(data, _NAME, "image", _FORMATS, limit)
     decode(image, _NAME, "image")
     return np.asarray(to_rgb(image, _NAME))

@@ -105,9 +105,9 @@ def fuzz(name: str, seconds: float, seed: int) -> int:
                 [sys.executable, "-m", "tests.fuzz", name, *options], cwd=ROOT, capture_output=True, text=True
             )
             counts = Path(folder, COUNTS)
-            if not counts.exists() and time.time() > begin + seconds:
-                break  # it had no time for a case
             if not counts.exists():
+                if time.time() > begin + seconds:
+                    break  # it had no time for a case
                 sys.exit(f"{name}: the worker did not begin:\n{done.stderr}")
             checked, accepted = map(int, counts.read_text().split())
             cases, taken = cases + checked, taken + accepted

@@ -152,7 +152,7 @@ def test_without_a_file_nothing_is_shown_or_kept(model):
         (b"no image", Limits(), "expected a whole image"),
         (png(pixels())[:200], Limits(), "expected a whole image"),
         (png(pixels()), Limits(max_bytes=100), r"at most 0.0001 MB, got .* --max_megabytes"),
-        (png(pixels()), Limits(max_pixels=100), r"megapixels, got 40 x 24\. .*--max_megapixels"),
+        (png(pixels()), Limits(max_pixels=100), r"megapixels, got 40x24\. .*--max_megapixels"),
     ],
 )
 def test_a_file_that_cannot_be_taken_gives_a_message_and_the_network_is_not_asked(model, counted, data, limits, says):
