@@ -144,7 +144,7 @@ def test_when_one_process_dies_the_other_stops_with_one_line(tmp_path, victim):
     ]
     wait_for(tmp_path / "w" / "checkpoints" / "step-2.index", processes[0])
     processes[victim].kill()
-    said = processes[1 - victim].communicate(timeout=120)  # two minutes are what is promised[0]
+    said = processes[1 - victim].communicate(timeout=120)[0]  # two minutes are what is promised
     processes[victim].communicate()
     assert processes[1 - victim].returncode == 75
     assert "error: another process of this training has ended" in said and "Traceback" not in said
