@@ -138,7 +138,8 @@ def skip_damaged(data_dir: str | os.PathLike[str], split: str) -> tuple[Manifest
 
 def describe_damage(damaged: Sequence[DamagedRecord]) -> str:
     """Returns a line that counts damaged records and names the first."""
-    return f"left out {len(damaged)} damaged records" + (f", first {damaged[0]}" if damaged else "")
+    what = "damaged record" if len(damaged) == 1 else "damaged records"
+    return f"left out {len(damaged)} {what}" + (f", first {damaged[0]}" if damaged else "")
 
 
 @contextlib.contextmanager

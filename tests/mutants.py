@@ -74,7 +74,7 @@ def sites(tree: ast.Module) -> list[tuple[int, str]]:
     found = []
     silent = set()
     for number, node in enumerate(ast.walk(tree)):
-        # Messages, types and documentation are no mathematics.
+        # Messages, types and documentation are no mathematics, nor is a check that lengths agree.
         hidden: list[Any] = []
         if isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
             hidden = [node]
@@ -82,6 +82,8 @@ def sites(tree: ast.Module) -> list[tuple[int, str]]:
             hidden = [node.returns, *node.decorator_list]
         elif isinstance(node, ast.arg | ast.AnnAssign):
             hidden = [node.annotation]
+        elif isinstance(node, ast.keyword) and node.arg == "strict":
+            hidden = [node.value]
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             hidden = [node]
         for part in hidden:

@@ -74,25 +74,31 @@ def straight(tmp_path_factory):
 @pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_with_the_same_weights(straight, tmp_path):
     moments = random.Random(int(os.environ.get("KILL_SEED", "0")))
-    kills = 0
-    for attempt in range(40):
-        process = start(tmp_path, SCALES, "save_every=1", "pause=0.05")
-        if attempt >= int(os.environ.get("KILLS", "6")):
-            said = process.communicate(timeout=600)[0]
-            assert process.returncode == 0, said
-            break
-        # From the first word it says on, at any moment: while it restores, steps or saves.
-        process.stdout.readline()
-        time.sleep(moments.uniform(0, 12))
-        process.send_signal(signal.SIGKILL)
-        said = process.communicate()[0]
+    wanted, kills, ended = int(os.environ.get("KILLS", "6")), 0, 0
+    # A training comes to its end between two kills sooner or later; then it is the next one's turn.
+    while True:
+        workdir = tmp_path / str(ended)
+        process = start(workdir, SCALES, "save_every=1", "pause=0.05")
+        last = kills >= wanted
+        if not last:
+            # From the first word it says on, at any moment: while it restores, steps or saves.
+            process.stdout.readline()
+            time.sleep(moments.uniform(0, 12))
+            process.send_signal(signal.SIGKILL)
+        said = process.communicate(timeout=600)[0]
         if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, said
-        kills += 1
-    print(f"killed {kills} times")
-    assert kills
-    ended = weights(tmp_path)
+            assert_equal(workdir, straight)
+            ended += 1
+            if last:
+                break
+        else:
+            assert process.returncode == -signal.SIGKILL, said
+            kills += 1
+    print(f"killed {kills} times, {ended} trainings ended")
+
+
+def assert_equal(workdir, straight):
+    ended = weights(workdir)
     assert ended.keys() == straight.keys()
     for name, values in straight.items():
         np.testing.assert_array_equal(ended[name], values, err_msg=name)

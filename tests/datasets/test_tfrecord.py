@@ -80,6 +80,19 @@ def test_a_complaint_of_tensorflow_becomes_a_line_that_names_the_record(damaged:
         list(stored_records(damaged.data_dir))
 
 
+def test_one_damaged_record_is_named_alone(tmp_path: Path) -> None:
+    write_examples(examples(2), INFO, "train", tmp_path)
+    shard = tmp_path / "train-00000-of-00001.tfrecord"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+    manifest = tfrecord.read_manifest(tmp_path)
+    with pytest.raises(UserError, match=r"record 1 \(id1\): its checksum does not match\. Copy"):
+        with tfrecord.naming_damage(manifest, "train"):
+            list(stored_records(tmp_path))
+    left_out = list(tfrecord.find_damage(manifest, "train"))
+    assert tfrecord.describe_damage(left_out) == f"left out 1 damaged record, first {left_out[0]}"
+    assert tfrecord.describe_damage([]) == "left out 0 damaged records"
+
+
 def test_a_complaint_that_has_another_reason_stays(tmp_path: Path) -> None:
     write_examples(examples(2), INFO, "train", tmp_path)
     manifest = tfrecord.read_manifest(tmp_path)

@@ -220,6 +220,13 @@ def test_zero_iterations_give_the_input_renormalised(backend):
     np.testing.assert_allclose(refined, probabilities, atol=1e-6)
 
 
+def test_the_sum_of_the_input_does_not_matter(backend):
+    image, probabilities = discs(seed=4)
+    params = CrfParams(iterations=1)
+    refined = [dense_crf(image, factor * probabilities, params, backend) for factor in (1, 1.005)]
+    np.testing.assert_allclose(*refined, atol=1e-6)
+
+
 def test_a_single_class_has_probability_one(backend):
     image, _ = discs(seed=4)
     np.testing.assert_array_equal(dense_crf(image, np.ones((23, 37, 1), np.float32), backend=backend), 1)

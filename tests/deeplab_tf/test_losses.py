@@ -41,6 +41,12 @@ def test_only_ignored_cells_give_zero():
     assert float(losses.count_valid(labels, 255)) == 0
 
 
+def test_one_class_costs_nothing_also_beside_ignored_cells():
+    labels = tf.constant([[[0, 255, 0]]])
+    assert float(losses.cross_entropy_sum(tf.random.normal([1, 1, 3, 1]), labels, 255)) == 0
+    assert float(losses.count_valid(labels, 255, [2.0])) == 4
+
+
 def test_labels_are_subsampled_and_never_interpolated():
     labels = tf.reshape(tf.range(17 * 17), [1, 17, 17])
     np.testing.assert_array_equal(losses.subsample_labels(labels, 8)[0], [[0, 8, 16], [136, 144, 152], [272, 280, 288]])

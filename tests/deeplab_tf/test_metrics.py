@@ -117,9 +117,9 @@ def test_the_matrix_that_is_handed_out_is_a_copy():
     ("labels", "predictions", "message"),
     [
         (np.zeros((2, 3), int), np.zeros((3, 2), int), "one shape"),
-        (np.array([4]), np.array([0]), "labels must be 0..3"),
+        (np.array([4, 0]), np.array([0, 0]), "labels must be 0..3"),
         (np.array([-1]), np.array([0]), "labels must be 0..3"),
-        (np.array([0]), np.array([255]), "predictions must be 0..3"),
+        (np.array([0, 0]), np.array([0, 255]), "predictions must be 0..3"),
         (np.array([0]), np.array([0.5]), "predictions must be integers"),
     ],
 )
@@ -144,7 +144,7 @@ def test_bad_names_classes_and_merges_are_refused():
         ConfusionMatrix(0)
 
 
-def test_255_is_ignored_where_nothing_else_is_said():
-    matrix = ConfusionMatrix(2)
+@pytest.mark.parametrize("matrix", [ConfusionMatrix(2), ConfusionMatrix.from_counts(np.zeros((2, 2), np.int64))])
+def test_255_is_ignored_where_nothing_else_is_said(matrix):
     matrix.update(np.array([[0, 255]]), np.array([[0, 1]]))
     assert matrix.matrix.tolist() == [[1, 0], [0, 0]]
