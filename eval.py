@@ -173,4 +173,4 @@ def write_report(evaluation: Any, config: Any, run_of_training: dict[str, Any], 
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, frozen_weights=True)

@@ -62,4 +62,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, frozen_weights=True)

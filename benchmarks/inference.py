@@ -3,7 +3,8 @@
   python benchmarks/inference.py --torch_python=VENV/bin/python [--networks=resnet101_aspp,vgg16_large_fov]
 
 From uint8 pixels to labels and confidence, 513x513, one image, weights at random. Each implementation runs in a process
-of its own, so that load time and memory are its own, and they are asked in turns. PyTorch
+of its own, so that load time and memory are its own, and they are asked in turns. TensorFlow is told, as predict.py
+tells it, that weights do not change; TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=0 before the command is the time without. PyTorch
 (benchmarks/torch_inference.py) needs an environment with torch; without --torch_python it is left out.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -66,8 +68,10 @@ def compare(network: str, arguments: argparse.Namespace) -> None:
         workers = {name: Worker(command) for name, command in commands.items()}
         for worker in workers.values():
             worker.start()
+        dice = random.Random(0)
         for _ in range(arguments.rounds):
-            for worker in workers.values():
+            # In another order each time, because it matters who came before.
+            for worker in dice.sample(list(workers.values()), len(workers)):
                 worker.ask()
         print(f"\n{network}, {SIDE}x{SIDE}, batch 1")
         print(f"{'':<30}{'best s':>8}{'median s':>10}{'ratio':>8}{'CPU s':>8}{'load s':>8}{'first s':>9}{'peak MB':>9}")
@@ -99,7 +103,7 @@ class Worker:
 
     def start(self) -> None:
         """Starts the process and waits until it has answered once."""
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1", **os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,

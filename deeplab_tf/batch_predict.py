@@ -88,4 +88,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
     _define_flags()
-    command_line.run(main, takes_other_flags=True)
+    command_line.run(main, takes_other_flags=True, frozen_weights=True)

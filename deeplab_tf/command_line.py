@@ -72,12 +72,15 @@ def _exit_with_line(message: str) -> NoReturn:
     sys.exit(EXIT_USER_ERROR)
 
 
-def _import_tensorflow_quietly() -> None:
+def _import_tensorflow_quietly(frozen_weights: bool) -> None:
     """Imports TensorFlow without its start-up messages.
 
     TF_CPP_MIN_LOG_LEVEL alone does not do it: the first messages come before TensorFlow reads it.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if frozen_weights:
+        # On CPUs, kernels are then packed at the first image, and not at all those that follow.
+        os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     with native_messages.held_back():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
@@ -90,12 +93,14 @@ def run(
     takes_arguments: bool = False,
     needs_tensorflow: bool = True,
     takes_other_flags: bool = False,
+    frozen_weights: bool = False,
 ) -> None:
     """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
 
     With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. With
     `takes_other_flags`, it gets what is no flag of its own; see `refuse_unknown`. Without `needs_tensorflow`, the
-    seconds that its import takes are saved.
+    seconds that its import takes are saved. `frozen_weights` is for commands in which no operation meets other weights
+    than those of its first call: TensorFlow's convolutions are faster then, and wrong if it is not true.
 
     Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
     Ctrl-C. A `main` that returns a number ends with it: 1 where some of many things failed and were listed. An
@@ -108,7 +113,7 @@ def run(
             _refuse_arguments(argv[1:])
         try:
             if needs_tensorflow:
-                _import_tensorflow_quietly()
+                _import_tensorflow_quietly(frozen_weights)
             return main(*[argv[1:]] if takes_arguments else ())
         except UserError as error:
             _exit_with_line(str(error))

@@ -119,4 +119,4 @@ def load(path: str) -> ServedModel:
 
 if __name__ == "__main__":
     _define_flags()
-    run(main)
+    run(main, frozen_weights=True)

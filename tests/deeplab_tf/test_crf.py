@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab_tf import crf, permutohedral
 from deeplab_tf.crf import CrfParams, dense_crf, sweep_w1
 from deeplab_tf.errors import UserError
 from deeplab_tf.mean_field import refine
@@ -321,6 +322,24 @@ def test_a_sweep_over_w1_gives_what_each_gives_alone():
     np.testing.assert_allclose(unchanged, [probabilities] * 3, atol=1e-6)
     with pytest.raises(ValueError, match="w1"):
         sweep_w1(image, probabilities, params, [1.0, -1.0])
+
+
+def test_no_filter_is_built_for_one_class_or_zero_iterations(monkeypatch):
+    monkeypatch.setattr(crf, "_refine_with_tensorflow", None)
+    image, probabilities = discs(seed=12)
+    one = np.ones((23, 37, 1), np.float32)
+    for params, given in ((CrfParams(), one), (CrfParams(iterations=0), probabilities)):
+        np.testing.assert_allclose(dense_crf(image, given, params), given, atol=1e-6)
+        np.testing.assert_allclose(sweep_w1(image, given, params, [1.0]), [given], atol=1e-6)
+
+
+def test_the_lattice_is_asked_whether_it_holds_the_features_of_the_corners(monkeypatch):
+    asked = []
+    monkeypatch.setattr(permutohedral, "check_extents", asked.append)
+    image, probabilities = discs(seed=13)
+    params = CrfParams(sigma_alpha=10, sigma_beta=5, sigma_gamma=2, iterations=1)
+    dense_crf(image, probabilities, params)
+    assert asked == [[3.6, 2.2, 51, 51, 51], [18, 11]]
 
 
 def test_gradients_agree_with_differences():

@@ -159,5 +159,11 @@ def test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused(monkeypatch)
     for backend in ("tf", "pydensecrf"):
         with pytest.raises(UserError, match=r"dense CRF of an image of 30x20 pixels takes .* free.*Leave the CRF out"):
             dense_crf(picture(20, 30), probabilities, backend=backend)
-    monkeypatch.setattr(memory, "available_bytes", lambda: 10_000_000)
-    assert dense_crf(picture(20, 30), probabilities).shape == (20, 30, 2)
+    needed = {"tf": 1_020_000, "pydensecrf": 378_000}  # (1600 + 2 * 50) * 600 and (500 + 2 * 65) * 600
+    for backend, free in needed.items():
+        monkeypatch.setattr(memory, "available_bytes", lambda free=free: free - 1)
+        with pytest.raises(UserError, match="Leave the CRF out"):
+            dense_crf(picture(20, 30), probabilities, backend=backend)
+    for free in (needed["tf"], None):
+        monkeypatch.setattr(memory, "available_bytes", lambda free=free: free)
+        assert dense_crf(picture(20, 30), probabilities).shape == (20, 30, 2)
