@@ -231,7 +231,7 @@ for bad in (0, 3, None):
     for one, other, old in zip(*copies, before):
         np.testing.assert_array_equal(one, other)
         assert np.array_equal(one, old) == (bad is not None)
-assert float(optimizer.dynamic_scale) == 2.0**15 / 4 and int(optimizer.iterations) == 1
+assert optimizer.dynamic_scale.numpy() == 2.0**15 / 4 and optimizer.iterations.numpy() == 1
 """
 
 
