@@ -282,6 +282,23 @@ def test_only_data_with_a_test_server_can_be_submitted(data, workdir):
     assert "the data set is synthetic" in one_line(done)
 
 
+FROZEN = """
+import os, runpy, sys
+from deeplab_tf import command_line
+
+run = command_line.run
+command_line.run = lambda main, **options: run(
+    lambda: print(os.environ.get("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS")), **options)
+runpy.run_path(sys.argv.pop(), run_name="__main__")
+"""
+
+
+def test_tensorflow_hears_that_weights_are_frozen_only_where_nothing_trains(monkeypatch):
+    monkeypatch.delenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", raising=False)
+    said = {script: command("-c", FROZEN, script).stdout.strip() for script in ("train.py", "eval.py", "predict.py")}
+    assert said == {"train.py": "None", "eval.py": "1", "predict.py": "1"}
+
+
 @pytest.mark.parametrize("script", ["train.py", "eval.py", "predict.py", "export.py"])
 def test_help_names_the_flags_and_exits_0(script):
     done = command(script, "--help")
