@@ -201,12 +201,14 @@ def read_list(path: str | os.PathLike[str], hint: str) -> list[str]:
         UserError: the file is missing, not UTF-8 text, empty, or has an entry twice.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{path}: expected this list, found no such file. {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a UTF-8 text file of one entry a line: {error}") from None
-    entries = [line.strip() for line in lines if line.strip()]
+    if "\0" in text:
+        raise UserError(f"{path}: expected a UTF-8 text file, found zero bytes, as in UTF-16. Save it as UTF-8.")
+    entries = [line.strip() for line in text.splitlines() if line.strip()]
     if not entries:
         raise UserError(f"{path}: expected one entry a line, the file is empty. {hint}")
     _check_once(path, entries)

@@ -15,6 +15,6 @@ _MOST_CHARACTERS = 300
 
 
 def in_short(error: Exception) -> str:
-    """Returns what a library says of a file, as a part of one line."""
-    text = " ".join(str(error).split())
+    """Returns what a library says of a file, as a part of one line; what kind of error it is, if it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}..."

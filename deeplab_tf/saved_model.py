@@ -15,7 +15,7 @@ from deeplab_tf import files
 from deeplab_tf.config import Config
 from deeplab_tf.crf import MIN_PROBABILITY, CrfParams
 from deeplab_tf.dataset_info import require_fields
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.fold import fold_weights
 from deeplab_tf.inference import build_inference
 from deeplab_tf.mean_field import refine
@@ -258,14 +258,16 @@ def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Des
     Raises:
         UserError: not a SavedModel of this project, or damaged.
     """
+    damaged = f"{path} is not a SavedModel of export.py, or is damaged"
     try:
         loaded = tf.saved_model.load(path)
+    except Exception as error:  # TensorFlow believes what the file says, and fails wherever that leads it
+        raise UserError(f"{damaged}: {in_short(error)}") from error
+    try:
         description = Description.from_json(loaded.signatures["metadata"]()["config"].numpy().decode())
         signature = loaded.signatures["probabilities"]
-    except (tf.errors.OpError, OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a SavedModel of export.py, or is damaged: {str(error).splitlines()[0]}"
-        ) from error
+    except (tf.errors.OpError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{damaged}: {in_short(error)}") from error
 
     def predict(image: np.ndarray) -> np.ndarray:
         images = image if image.ndim == 4 else image[np.newaxis]

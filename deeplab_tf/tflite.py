@@ -18,7 +18,7 @@ import tqdm
 
 from deeplab_tf import files, native_messages
 from deeplab_tf.config import Config
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.fold import fold_weights
 from deeplab_tf.inference import build_inference, build_scores
 from deeplab_tf.model import DeepLab
@@ -173,9 +173,18 @@ def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Descript
         try:
             description = _read_description(path)
             return _interpret(tf_lite_interpreter(model_path=path)), description
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except (
+            OSError,
+            EOFError,
+            KeyError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             raise UserError(
-                f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {str(error).splitlines()[0]}"
+                f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {in_short(error)}"
             ) from error
 
 

@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("damaged")
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", TARGETS)
 def test_sound_input_is_taken(name, tmp_path):
     target = TARGETS[name]
     taken = [target.check(data, tmp_path) for data in target.corpus(tmp_path)]

@@ -205,3 +205,11 @@ def test_palettes_that_disagree_between_masks_are_refused(folder_root: Path) -> 
     assert folder.example(source, "train", "img1").labels is not None  # only what a mask uses has to agree
     with pytest.raises(UserError, match=r"img3\.png: expected index 1 .* \(1, 2, 3\), got \(4, 5, 6\)"):
         folder.example(source, "train", "img3")
+
+
+def test_a_list_in_utf_16_is_refused_with_what_to_do(folder_root: Path) -> None:
+    (folder_root / "classes.txt").write_bytes("a\nb\n".encode("utf-16-le"))
+    with pytest.raises(
+        UserError, match=r"classes\.txt: expected a UTF-8 text file, found zero bytes.*Save it as UTF-8"
+    ):
+        folder.info(Source(root=str(folder_root)))

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import keras
@@ -278,6 +279,17 @@ def test_a_saved_model_of_another_program_is_a_user_error(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
     with pytest.raises(UserError, match=r"is not a SavedModel of export\.py"):
         load_saved_model(str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(("there", "damaged"), [(b"ArgMax", b"CrgMax"), (b"varkw", b"varkx")])
+def test_a_saved_model_with_a_wrong_name_in_it_is_a_user_error(tmp_path, there, damaged):
+    path = Path(export_saved_model(tiny_network(), CONFIG, str(tmp_path)), "saved_model.pb")
+    content = path.read_bytes()
+    assert there in content
+    path.write_bytes(content.replace(there, damaged))
+    with pytest.raises(UserError, match=r"is not a SavedModel of export\.py, or is damaged: \S") as refused:
+        load_saved_model(str(path.parent))
+    assert "\n" not in str(refused.value)
 
 
 def test_an_export_without_its_variables_is_a_user_error(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import os
 import zipfile
 
@@ -157,7 +158,20 @@ def test_int8_without_pictures_and_tiles_are_refused(tmp_path):
         export(model, tmp_path, config=dataclasses.replace(CONFIG, inference=InferenceConfig(tile=33, tile_overlap=8)))
 
 
-@pytest.mark.parametrize("content", [b"", b"TFL3 and nothing behind it", "a file without its archive"])
+def archive_that_points_behind_its_end():
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("deeplab.json", "{}")
+    content = bytearray(written.getvalue())
+    content[28:30] = b"\xff\xff"  # how much of the first header lies before the data
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"TFL3 and nothing behind it", "a file without its archive", archive_that_points_behind_its_end()],
+    ids=["empty", "nothing behind", "no archive", "behind the end"],
+)
 def test_a_file_that_is_damaged_or_of_another_program_is_a_user_error(converted, tmp_path, content):
     path = tmp_path / "other.tflite"
     if isinstance(content, str):

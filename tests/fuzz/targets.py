@@ -32,6 +32,7 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.saved_model import Description, export_saved_model, load_saved_model
 from deeplab_tf.tflite import load_tflite
 from deeplab_tf.weights import load_weights
+from deeplab_tf.weights.keras_h5 import KerasFile
 from tests import caffe_files, torch_files
 from tests.datasets.stored import write_examples
 from tests.fuzz.damage import damage_bytes, damage_json, damage_text
@@ -353,12 +354,35 @@ def _state_dicts(_: Path) -> list[bytes]:
 
 def _own_weights(folder: Path) -> list[bytes]:
     _network().save_weights(folder / "a.weights.h5")
-    with h5py.File(folder / "b.h5", "w") as file:
-        file.attrs["layer_names"] = np.array([b"block1_conv1"])
-        group = file.create_group("block1_conv1")
-        group.attrs["weight_names"] = np.array([b"kernel"])
-        group["kernel"] = np.ones((3, 3, 3, 4), np.float32)
-    return [(folder / "a.weights.h5").read_bytes(), (folder / "b.h5").read_bytes()]
+    return [(folder / "a.weights.h5").read_bytes()]
+
+
+def _keras_files(folder: Path) -> list[bytes]:
+    found = []
+    for dtype in (np.float32, np.float16):
+        with h5py.File(folder / "b.h5", "w") as file:
+            file.attrs["layer_names"] = np.array([b"block1_conv1"])
+            group = file.create_group("block1_conv1")
+            group.attrs["weight_names"] = np.array([b"kernel", b"bias"])
+            group["kernel"], group["bias"] = np.ones((3, 3, 3, 4), dtype), np.ones(4, dtype)
+        found.append((folder / "b.h5").read_bytes())
+    return found
+
+
+def _check_keras_file(data: bytes, folder: Path) -> bool:
+    """Read as for VGG-16, the real size of whose layers would make a case take seconds."""
+    path = folder / "damaged.h5"
+    path.write_bytes(data)
+
+    def read() -> None:
+        with KerasFile(str(path)) as file:
+            if file.layers != [layer := "block1_conv1"]:
+                raise UserError(f"{path} has other layers, {file.layers}.")
+            file.check(layer, [(3, 3, 3, 4), (4,)])
+            arrays = [file.read(layer, index) for index in range(2)]
+            assert [(array.shape, array.dtype) for array in arrays] == [((3, 3, 3, 4), np.float32), ((4,), np.float32)]
+
+    return not refuses(read)
 
 
 def _check_weights(suffix: str, data: bytes, folder: Path) -> bool:
@@ -429,8 +453,8 @@ TARGETS = {
     "caffemodel": _weights(_caffemodels, ".caffemodel"),
     "pth": _weights(_state_dicts, ".pth"),
     "safetensors": _weights(lambda _: [torch_files.safetensors(_arrays())], ".safetensors"),
-    "weights_h5": _weights(lambda folder: _own_weights(folder)[:1], ".weights.h5", slow=True),
-    "keras_h5": _weights(lambda folder: _own_weights(folder)[1:], ".h5", slow=True),
+    "weights_h5": _weights(_own_weights, ".weights.h5", slow=True),
+    "keras_h5": Target(_keras_files, damage_bytes, _check_keras_file),
     "tflite": Target(_descriptions_in_files, damage_bytes, _check_tflite),
     "saved_model": Target(_saved_models, damage_bytes, _check_saved_model, slow=True),
 }
