@@ -27,6 +27,8 @@ from deeplab_tf.saved_model import Description
 # Inside the file, as an archive behind the model. labels.txt is where TensorFlow Lite's tools look for names.
 _LABELS_FILE, _DESCRIPTION_FILE = "labels.txt", "deeplab.json"
 _LONGEST_DESCRIPTION = 1 << 20
+# What reading a damaged file raises: the archive at its end, the description in it, and the interpreter.
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, RuntimeError)
 
 
 class Format(NamedTuple):
@@ -173,16 +175,7 @@ def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Descript
         try:
             description = _read_description(path)
             return _interpret(tf_lite_interpreter(model_path=path)), description
-        except (
-            OSError,
-            EOFError,
-            KeyError,
-            ValueError,
-            TypeError,
-            RuntimeError,
-            zipfile.BadZipFile,
-            zlib.error,
-        ) as error:
+        except _DAMAGE as error:
             raise UserError(
                 f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {in_short(error)}"
             ) from error
