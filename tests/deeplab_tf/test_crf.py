@@ -333,6 +333,14 @@ def test_no_filter_is_built_for_one_class_or_zero_iterations(monkeypatch):
         np.testing.assert_allclose(sweep_w1(image, given, params, [1.0]), [given], atol=1e-6)
 
 
+def test_zero_updates_build_no_lattice_that_could_be_too_large():
+    image, probabilities = discs(seed=12)
+    refined = refine(image, probabilities, 4.0, 1e-6, 1e-6, 3.0, 1e-6, iterations=0, min_probability=0.0)
+    np.testing.assert_allclose(refined, probabilities, atol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        refine(image, probabilities, 4.0, 1e-6, 1e-6, 3.0, 1e-6, iterations=1, min_probability=0.0)
+
+
 def test_the_lattice_is_asked_whether_it_holds_the_features_of_the_corners(monkeypatch):
     asked = []
     monkeypatch.setattr(permutohedral, "check_extents", asked.append)
