@@ -152,13 +152,13 @@ WHOLE = jpeg(np.zeros((6, 9, 3), np.uint8))
 )
 def test_a_whole_record_that_cannot_be_decoded_is_named(tmp_path: Path, image: bytes, labels_png: bytes) -> None:
     """Its checksums are right: it was not damaged later, but written so."""
-    listed = list(examples(3))
-    listed[1] = listed[1]._replace(image=image, labels_png=labels_png)
-    write_examples(listed, INFO, "train", tmp_path)
+    listed = list(examples(5))
+    listed[3] = listed[3]._replace(image=image, labels_png=labels_png)
+    write_examples(listed, INFO, "train", tmp_path, num_shards=2)
     manifest = tfrecord.read_manifest(tmp_path)
     assert list(tfrecord.find_damage(manifest, "train")) == []
     with (
-        pytest.raises(UserError, match=r"train-00000-of-00001\.tfrecord: record 1 \(id1\): it cannot be decoded"),
+        pytest.raises(UserError, match=r"train-00001-of-00002\.tfrecord: record 1 \(id3\): it cannot be decoded"),
         tfrecord.naming_damage(manifest, "train"),
     ):
         list(pipeline.evaluation_examples(tmp_path, "train").as_numpy_iterator())

@@ -118,7 +118,7 @@ def test_the_matrix_that_is_handed_out_is_a_copy():
     [
         (np.zeros((2, 3), int), np.zeros((3, 2), int), "one shape"),
         (np.array([4, 0]), np.array([0, 0]), "labels must be 0..3"),
-        (np.array([-1]), np.array([0]), "labels must be 0..3"),
+        (np.array([0, -1]), np.array([0, 0]), "labels must be 0..3"),
         (np.array([0, 0]), np.array([0, 255]), "predictions must be 0..3"),
         (np.array([0]), np.array([0.5]), "predictions must be integers"),
     ],
