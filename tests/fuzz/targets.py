@@ -454,7 +454,7 @@ TARGETS = {
     "pth": _weights(_state_dicts, ".pth"),
     "safetensors": _weights(lambda _: [torch_files.safetensors(_arrays())], ".safetensors"),
     "weights_h5": _weights(_own_weights, ".weights.h5", slow=True),
-    "keras_h5": Target(_keras_files, damage_bytes, _check_keras_file),
+    "keras_h5": Target(_keras_files, damage_bytes, _check_keras_file, slow=True),
     "tflite": Target(_descriptions_in_files, damage_bytes, _check_tflite),
     "saved_model": Target(_saved_models, damage_bytes, _check_saved_model, slow=True),
 }
