@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets.messages import some
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 
 # What is known of an image is checked here; what an annotation says is checked when it is drawn.
 _SCHEMA = """
@@ -216,8 +216,9 @@ def _complaining(path: Path) -> Iterator[None]:
     try:
         yield
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: expected a whole JSON file, cannot read it ({reason}). Copy it again.") from None
+        raise UserError(
+            f"{path}: expected a whole JSON file, cannot read it ({in_short(error)}). Copy it again."
+        ) from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: expected COCO's instance annotations, cannot read them ({error!r})."

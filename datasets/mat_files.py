@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets import raw_files
 from datasets.messages import some
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 
 # The type of a compressed part.
 _COMPRESSED = 15
@@ -68,9 +68,9 @@ def read_variable(path: str | os.PathLike[str], name: str) -> np.ndarray:
             f"{path}: expected a .mat file of version 7 or before, got version 7.3 (HDF5). Save it again with -v7."
         ) from None
     except (*_DECODE_ERRORS, scipy.io.matlab.MatReadError, Warning) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{path}: expected a whole .mat file, cannot read it ({reason}). Copy the file again or leave its id out."
+            f"{path}: expected a whole .mat file, cannot read it ({in_short(error)})."
+            " Copy the file again or leave its id out."
         ) from None
     if name not in variables:
         raise UserError(f"{path}: expected the variable {name!r} in it, found none. Check that it is the right file.")

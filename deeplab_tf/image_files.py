@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 
 # What Pillow's readers are known to raise on damaged files.
 DECODE_ERRORS = (
@@ -139,7 +139,7 @@ def open_image(
         raise _too_large(name, kind, limit, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0)}") from None
     except DECODE_ERRORS as error:
         # Pillow names our in-memory file by its address, which helps nobody.
-        reason = "no known image format" if "cannot identify" in str(error) else " ".join(str(error).split())
+        reason = "no known image format" if "cannot identify" in str(error) else in_short(error)
         raise _undecodable(name, kind, reason) from None
     if 0 in image.size:
         raise UserError(f"{name}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave it out.")
@@ -183,7 +183,7 @@ def decode(image: Image.Image, name: StrPath, kind: str) -> None:
         with without_warnings():
             image.load()
     except DECODE_ERRORS as error:
-        raise _undecodable(name, kind, " ".join(str(error).split())) from None
+        raise _undecodable(name, kind, in_short(error)) from None
 
 
 def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
