@@ -7,6 +7,7 @@ bfloat16, forward and forward + backward: deinterlaced as `AtrousConv2D` does by
 dilated convolution, by tf.nn.with_space_to_batch, and an ordinary convolution at rate 1 with as many taps. The ways
 take turns in one process. DIR/atrous.json keeps the results; the same command goes on where it stopped. Cases are taken
 from the cheapest to the dearest, which takes an hour by itself. --quick takes batch 1 and crops of 321 only.
+--batch_sizes=16 suits GPUs, which one image does not fill; --forms times the forms of deinterlacing by themselves too.
 
 DIR/atrous.md has a summary, medians and ranges of the ratios, and a table for each size, batch and
 dtype: milliseconds by the clock, medians, in the order above; the ratios of the default and of "auto" to the faster of
@@ -17,8 +18,10 @@ DIR/atrous_ratios.png draws the first ratio.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,9 @@ from deeplab_tf import command_line
 FLAGS = flags.FLAGS
 WAYS = ("deinterlace", "auto", "dilated", "with_space_to_batch", "rate 1")
 ALTERNATIVES = ("dilated", "with_space_to_batch")  # rate 1 computes something else
+FORMS = {"phases": "_convolve_phases", "taps": "_sum_of_taps", "projected": "_project_and_shift"}
 PASSES = ("forward", "both")
+GPU_CALLS = 20  # timed together, as a call returns before a GPU has done the work
 HEADER = "| layer | rate | phases | forward | ratio | spread | forward + backward | ratio | spread |"
 
 
@@ -69,17 +74,18 @@ LAYERS = [
 ]
 
 
-def cases(quick: bool) -> list[Case]:
+def cases(quick: bool, batch_sizes: Sequence[int]) -> list[Case]:
     """All of them, the cheapest first."""
-    sizes = ((1, 41),) if quick else ((1, 41), (4, 41), (1, 65), (4, 65))
+    sizes = [(batch, cells) for cells in ((41,) if quick else (41, 65)) for batch in batch_sizes]
     dtypes = ("float32", "bfloat16")
     chosen = [Case(*layer, cells, batch, dtype) for batch, cells in sizes for dtype in dtypes for layer in LAYERS]
     return sorted(chosen, key=lambda case: case.multiplications)
 
 
-def measure(case: Case, seconds: float) -> dict[str, Any]:
+def measure(case: Case, seconds: float, forms: bool) -> dict[str, Any]:
     import tensorflow as tf
 
+    from deeplab_tf import atrous
     from deeplab_tf.atrous import atrous_conv2d
 
     rate = case.rate
@@ -97,6 +103,8 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
         "with_space_to_batch": with_space_to_batch,
         "rate 1": lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"),
     }
+    for name, function in FORMS.items() if forms else ():
+        convolutions[name] = functools.partial(getattr(atrous, function), rate=rate)
     random = np.random.default_rng(0)
 
     def normal(*shape: int) -> tf.Tensor:
@@ -118,18 +126,28 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
 
         return tf.function(run, autograph=False, reduce_retracing=True)
 
+    calls = GPU_CALLS if tf.config.list_logical_devices("GPU") else 1
+
     def bound(function: Any, *arguments: tf.Tensor) -> Any:
-        # Reads one number, so that the work is done when it returns.
-        return lambda: tf.nest.flatten(function(*arguments))[0][0, 0, 0, 0].numpy()
+        def run() -> None:
+            for _ in range(calls):
+                answer = function(*arguments)
+            # Reads one number, so that the work is done when it returns.
+            tf.nest.flatten(answer)[0][0, 0, 0, 0].numpy()
+
+        return run
 
     forwards = {name: bound(forward(convolve), x, kernel) for name, convolve in convolutions.items()}
     boths = {name: bound(both(convolve), x, kernel, towards) for name, convolve in convolutions.items()}
-    return {
+    result = {
         "case": dataclasses.asdict(case),
         "machine": timing.machine(),
         "forward": timing.interleaved(forwards, seconds=seconds / 3),
         "both": timing.interleaved(boths, seconds=seconds * 2 / 3),
     }
+    for times in (way for which in PASSES for way in result[which].values()):
+        times.update({name: value / calls for name, value in times.items()})
+    return result
 
 
 def ratio(times: dict[str, dict[str, float]], way: str = "deinterlace") -> float:
@@ -172,7 +190,7 @@ def summary(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for dtype in ("float32", "bfloat16"):
-        for batch in (1, 4):
+        for batch in sorted({result["case"]["batch"] for result in results.values()}):
             for kind, belongs in kinds.items():
                 chosen = [
                     result
@@ -216,18 +234,20 @@ def plot(results: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def run(quick: bool, only: str, out: Path, minutes: float, seconds_per_case: float) -> None:
+def main() -> None:
+    out = Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / "atrous.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    end = time.perf_counter() + 60 * minutes
-    for case in cases(quick):
-        if case.name in results or only not in case.name:
+    end = time.perf_counter() + 60 * FLAGS.minutes
+    batch_sizes = [1] if FLAGS.quick else [int(size) for size in FLAGS.batch_sizes]
+    for case in cases(FLAGS.quick, batch_sizes):
+        if case.name in results or FLAGS.only not in case.name:
             continue
         if time.perf_counter() > end:
-            print(f"stopped after {minutes:g} minutes; the same command goes on")
+            print(f"stopped after {FLAGS.minutes:g} minutes; the same command goes on")
             break
-        results[case.name] = measure(case, seconds_per_case)
+        results[case.name] = measure(case, FLAGS.seconds, FLAGS.forms)
         path.write_text(json.dumps(results, indent=1))
         print(f"{case.name}: {row(results[case.name])}", flush=True)
     (out / "atrous.md").write_text(f"{summary(results)}\n\n{tables(results)}")
@@ -235,12 +255,10 @@ def run(quick: bool, only: str, out: Path, minutes: float, seconds_per_case: flo
     plot(results, out / "atrous_ratios.png")
 
 
-def main() -> None:
-    run(FLAGS.quick, FLAGS.only, Path(FLAGS.out), FLAGS.minutes, FLAGS.seconds)
-
-
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "Batch 1 and crops of 321 only.")
+    flags.DEFINE_list("batch_sizes", ["1", "4"], "Images.")
+    flags.DEFINE_bool("forms", False, "Time the forms of deinterlacing too; DIR/atrous.json has them.")
     flags.DEFINE_string("only", "", "Only cases with this in their name, such as bfloat16.")
     flags.DEFINE_string("out", "build/benchmarks", "Folder of the results.")
     flags.DEFINE_float("minutes", 60, "Stop after so many; the same command goes on later.")

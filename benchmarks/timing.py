@@ -75,9 +75,13 @@ def _status_kibibytes(field: str) -> int:
 
 
 def machine() -> str:
-    """Processor, cores and versions, in one line."""
+    """Processor, GPU, cores and versions, in one line."""
     import tensorflow as tf
 
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":")[1].strip() if names else platform.processor()
-    return f"{os.cpu_count()} cores of {cpu}, TensorFlow {tf.__version__}, load {os.getloadavg()[0]:.1f}"
+    gpus = [
+        tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    cores = f"{os.cpu_count()} cores of {cpu}"
+    return ", ".join([*gpus, cores, f"TensorFlow {tf.__version__}", f"load {os.getloadavg()[0]:.1f}"])

@@ -6,6 +6,7 @@ dilation, channels_last, torch.optim.SGD, autocast. Needs torch, which is no req
     python benchmarks/torch_networks.py NETWORK BATCH CROP PRECISION
 
 prints `ready`, then answers each line of its standard input with the seconds of a step and the peak memory in bytes.
+It takes the GPU where there is one, with TF32 as TensorFlow does.
 """
 
 from __future__ import annotations
@@ -125,7 +126,10 @@ def main() -> None:
     name, batch, crop, precision = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.manual_seed(0)
     torch.set_flush_denormal(True)  # as TensorFlow does
-    network = NETWORKS[name]().train().to(memory_format=torch.channels_last)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    network = NETWORKS[name]().train().to(device, memory_format=torch.channels_last)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     kernels = [p for p in trained if p.dim() == 4]
     biases = [p for p in trained if p.dim() == 1]
@@ -135,13 +139,13 @@ def main() -> None:
         solver: torch.optim.Optimizer = torch.optim.AdamW(groups, lr=1e-6)
     else:
         solver = torch.optim.SGD(groups, lr=1e-6, momentum=0.9)
-    images = (torch.rand(batch, 3, crop, crop) * 255 - 115).to(memory_format=torch.channels_last)
+    images = (torch.rand(batch, 3, crop, crop) * 255 - 115).to(device, memory_format=torch.channels_last)
     stride = network.output_stride
-    labels = torch.randint(0, NUM_CLASSES, (batch, crop, crop))[:, ::stride, ::stride].contiguous()
+    labels = torch.randint(0, NUM_CLASSES, (batch, crop, crop))[:, ::stride, ::stride].contiguous().to(device)
 
     def step() -> float:
         solver.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             scores = network(images)
         loss = functional.cross_entropy(scores.float(), labels, ignore_index=255)
         loss.backward()
@@ -153,7 +157,8 @@ def main() -> None:
         begin = time.perf_counter()
         step()
         seconds = time.perf_counter() - begin
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(seconds, torch.cuda.max_memory_reserved() if device == "cuda" else process, flush=True)
 
 
 if __name__ == "__main__":

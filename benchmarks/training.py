@@ -42,7 +42,8 @@ class Timed:
     """A process that trains one network, a step each time it is asked to."""
 
     def __init__(self, command: list[str]) -> None:
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # Without the second, one process would take all of a GPU's memory.
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         if self._read() != "ready":
@@ -53,7 +54,7 @@ class Timed:
         return self._process.stdout.readline().strip()
 
     def step(self) -> tuple[float, int]:
-        """Returns the seconds of a step, and the peak of the process's memory in bytes."""
+        """Returns the seconds of a step, and the peak of the memory in bytes: of the GPU, else of the process."""
         assert self._process.stdin
         print("step", file=self._process.stdin, flush=True)
         seconds, peak = self._read().split()
@@ -185,7 +186,7 @@ def time_one(experiment: str, batch: int, crop: int, precision: str) -> None:
     import tensorflow as tf
 
     from deeplab_tf import config as configs
-    from deeplab_tf import training
+    from deeplab_tf import devices, training
     from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
     from deeplab_tf.train_step import build_train_step
 
@@ -194,7 +195,8 @@ def time_one(experiment: str, batch: int, crop: int, precision: str) -> None:
         configs.experiment_config(experiment),
         [f"train.precision={precision}", f"train.crop_size={crop}", "optimizer.base_lr=1e-6"],
     )
-    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    strategy = devices.build_strategy("one_device")
+    gpu = "GPU:0" if tf.config.list_logical_devices("GPU") else None
     model, optimizer = training.build(dataclasses.replace(config, dataset=info), strategy)
     step, _ = build_train_step(model, optimizer, strategy, 255)
     rng = np.random.default_rng(0)
@@ -208,7 +210,8 @@ def time_one(experiment: str, batch: int, crop: int, precision: str) -> None:
         begin = time.perf_counter()
         step(data).numpy()
         seconds = time.perf_counter() - begin
-        print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, flush=True)
+        process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(seconds, tf.config.experimental.get_memory_info(gpu)["peak"] if gpu else process, flush=True)
 
 
 def main() -> None:

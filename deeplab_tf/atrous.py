@@ -76,8 +76,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         kernel: [kh, kw, C, F], dtype of x, any size, odd or even.
         rate: r >= 1, in feature-map cells.
         implementation: "deinterlace" (Sec. 3.1); "dilated", TensorFlow's own dilated convolution; or "auto", the
-            first, but forward by the second where that was measured to be faster. It is meant for inference: a
-            training step in bfloat16 is faster with the first.
+            first, but the second where that was measured to be faster: on CPUs only forward, for inference (a training
+            step in bfloat16 is faster with the first); on GPUs in bfloat16, forward and backward.
 
     Returns:
         Same dtype as x, [B, H, W, F].
@@ -91,7 +91,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         return _dilated(x, kernel, rate)
     form = _form(x, kernel, rate)
     if implementation == "auto" and _dilated_is_faster(x, rate, form):
-        return _forward_by(_dilated, form, x, kernel, rate)
+        # On CPUs the gradient of TensorFlow's dilated convolution is slow.
+        return _dilated(x, kernel, rate) if _on_gpu() else _forward_by(_dilated, form, x, kernel, rate)
     if form is _sum_of_taps and x.dtype == tf.bfloat16 and _phase_cells(x, rate) > SMALL_PHASE_CELLS_BFLOAT16:
         return _forward_by(_convolve_phases, form, x, kernel, rate)
     return form(x, kernel, rate)
@@ -212,10 +213,10 @@ def _dilated(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
 def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
     """Says where TensorFlow's dilated convolution was measured to be more than 1.05x faster forward.
 
-    The shapes are listed in docs/performance.md. All were measured on CPUs; with a GPU nothing was, so it is no.
+    The shapes are listed in docs/performance.md.
     """
-    if tf.config.list_physical_devices("GPU"):
-        return False
+    if _on_gpu():
+        return x.dtype == tf.bfloat16  # forward and backward, as whole networks
     if form is _project_and_shift:
         # Most taps see a small part of the map, but all of it is projected.
         return x.dtype == tf.float32 and _phase_cells(x, rate) <= 3
@@ -223,6 +224,10 @@ def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
         # TensorFlow's convolutions share the work among the images: few images leave cores idle.
         return (x.shape[0] or 1) >= MANY_IMAGES
     return x.dtype == tf.bfloat16
+
+
+def _on_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _forward_by(form: Form, gradient_form: Form, x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:

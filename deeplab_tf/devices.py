@@ -19,6 +19,7 @@ from deeplab_tf import files
 from deeplab_tf.errors import UserError
 
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+_TENSOR_CORES_FOR_FLOAT32 = (8, 0)  # compute capability; by TF32
 
 _LOST = (
     tf.errors.UnavailableError,
@@ -50,6 +51,12 @@ def build_strategy(name: str) -> tf.distribute.Strategy:
             name = "multi_worker"
         else:
             name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+    strategy = _strategy(name)
+    _keep_channels_last()
+    return strategy
+
+
+def _strategy(name: str) -> tf.distribute.Strategy:
     if name == "multi_worker":
         return tf.distribute.MultiWorkerMirroredStrategy()
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
@@ -57,6 +64,17 @@ def build_strategy(name: str) -> tf.distribute.Strategy:
     return (
         tf.distribute.MirroredStrategy(devices) if name == "mirrored" else tf.distribute.OneDeviceStrategy(devices[0])
     )
+
+
+def _keep_channels_last() -> None:
+    """Keeps TensorFlow from moving float32 graphs to channels first where tensor cores would have to move them back.
+
+    That made a training step of ResNet-101 1.27 times as long, on an H200 (docs/performance.md). GPUs before compute
+    capability 8.0 compute float32 outside of their tensor cores; nothing is changed there.
+    """
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    if details and all(gpu.get("compute_capability", (0, 0)) >= _TENSOR_CORES_FOR_FLOAT32 for gpu in details):
+        tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
 
 
 @contextlib.contextmanager

@@ -46,4 +46,5 @@ class SeededDropout(keras.layers.Layer):
             return tf.random.stateless_uniform(shape, seed) >= self.rate
 
         mask = tf.map_fn(kept, seeds, fn_output_signature=tf.TensorSpec([None, None, None], tf.bool))
-        return tf.where(mask, x / (1 - self.rate), tf.zeros([], x.dtype))
+        # A product rather than tf.where: TensorFlow's layout optimizer gives up on a graph that chooses by a mask.
+        return x / (1 - self.rate) * tf.cast(mask, x.dtype)

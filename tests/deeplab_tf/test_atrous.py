@@ -140,6 +140,23 @@ def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_grad
         np.testing.assert_allclose(one, other, rtol=0, atol=4 * EPSILON[dtype] * np.abs(other).max())
 
 
+@pytest.mark.parametrize(("dtype", "dilated"), [("float32", 0), ("bfloat16", 3)])
+def test_auto_dilates_forward_and_backward_in_bfloat16_where_there_is_a_gpu(monkeypatch, dtype, dilated):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    x, kernel = normal(1, 41, 41, 8, dtype=dtype), normal(3, 3, 8, 6, seed=1, dtype=dtype)
+
+    @tf.function
+    def gradients(x, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = atrous_conv2d(x, kernel, 2, "auto")
+        return y, *tape.gradient(y, [x, kernel])
+
+    operations = gradients.get_concrete_function(x, kernel).graph.get_operations()
+    rates = [list(op.get_attr("dilations")) for op in operations if "dilations" in op.node_def.attr]
+    assert rates.count([1, 2, 2, 1]) == dilated
+
+
 def test_the_sum_of_taps_holds_few_maps_and_pads_no_gradient_to_the_whole_kernel():
     x, kernel = normal(1, 41, 41, 4), normal(3, 3, 4, 8, seed=1)
 
