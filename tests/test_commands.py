@@ -10,12 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
 from deeplab_tf.video import write_video
+from tests.trained import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = (
@@ -34,13 +34,6 @@ def command(*arguments, check=True):
     done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr
     return done
-
-
-def weights(workdir):
-    found = {}
-    with h5py.File(workdir / "model.weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {}))
-    return found
 
 
 def one_line(done):

@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
+
+from tests.processes import wait_for
+from tests.trained import weights
 
 ROOT = Path(__file__).resolve().parent.parent
 SCALES = "scales=1,0.75,0.5"
@@ -46,20 +48,6 @@ def addresses(count):
     for one in sockets:
         one.close()
     return found
-
-
-def weights(workdir):
-    found = {}
-    with h5py.File(workdir / "model.weights.h5") as file:
-        file.visititems(lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {}))
-    return found
-
-
-def wait_for(path, process, seconds=600):
-    until = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None and time.monotonic() < until, f"{path} does not come"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +119,7 @@ def test_two_processes_give_the_weights_of_one_and_only_the_chief_writes(straigh
             for rank, folder in enumerate(folders)
         ]
         if signalled:
-            wait_for(folders[0] / "checkpoints" / "step-2.index", processes[0])
+            wait_for((folders[0] / "checkpoints" / "step-2.index").exists, processes[0], seconds=600)
             processes[1].send_signal(signal.SIGTERM)
         said = [process.communicate(timeout=600)[0] for process in processes]
         assert [process.returncode for process in processes] == [143 * signalled] * 2, said
@@ -148,7 +136,7 @@ def test_when_one_process_dies_the_other_stops_with_one_line(tmp_path, victim):
         start(tmp_path / "w", "strategy=auto", "iterations=100000", "save_every=2", workers=workers, rank=rank)
         for rank in (0, 1)
     ]
-    wait_for(tmp_path / "w" / "checkpoints" / "step-2.index", processes[0])
+    wait_for((tmp_path / "w" / "checkpoints" / "step-2.index").exists, processes[0], seconds=600)
     processes[victim].kill()
     said = processes[1 - victim].communicate(timeout=120)[0]  # two minutes are what is promised
     processes[victim].communicate()
@@ -159,7 +147,7 @@ def test_when_one_process_dies_the_other_stops_with_one_line(tmp_path, victim):
 @pytest.mark.slow
 def test_a_second_training_in_the_same_workdir_is_refused(tmp_path):
     first = start(tmp_path, "iterations=100000", "save_every=1000000")
-    wait_for(tmp_path / "config.json", first)
+    wait_for((tmp_path / "config.json").exists, first, seconds=600)
     status, said = train(tmp_path)
     first.kill()
     first.communicate()
@@ -175,7 +163,7 @@ def test_validation_keeps_the_best_weights_and_goes_on_after_a_kill(tmp_path):
     status, said = train(tmp_path / "straight", *options)
     assert status == 0 and "mIoU" in said, said
     process = start(tmp_path / "killed", *options, "pause=0.2")
-    wait_for(tmp_path / "killed" / "checkpoints" / "step-10.index", process)
+    wait_for((tmp_path / "killed" / "checkpoints" / "step-10.index").exists, process, seconds=600)
     process.kill()
     process.communicate()
     status, said = train(tmp_path / "killed", *options)
