@@ -19,6 +19,7 @@ IMPLEMENTATIONS = ("deinterlace", "dilated", "auto")
 # units make products cheap: forward, multiplying zeros soon costs less than moving maps around.
 SMALL_PHASE_CELLS = 11
 SMALL_PHASE_CELLS_BFLOAT16 = 6
+LARGE_KERNEL = 7  # of so many taps a side the products, not the moving of maps, take the time, in bfloat16 too
 MANY_IMAGES = 4  # from here on TensorFlow's dilated convolution is faster forward, in float32
 USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
 
@@ -90,7 +91,7 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     if rate == 1 or implementation == "dilated":
         return _dilated(x, kernel, rate)
     form = _form(x, kernel, rate)
-    if implementation == "auto" and _dilated_is_faster(x, rate, form):
+    if implementation == "auto" and _dilated_is_faster(x, kernel, rate, form):
         # On CPUs the gradient of TensorFlow's dilated convolution is slow.
         return _dilated(x, kernel, rate) if _on_gpu() else _forward_by(_dilated, form, x, kernel, rate)
     if form is _sum_of_taps and x.dtype == tf.bfloat16 and _phase_cells(x, rate) > SMALL_PHASE_CELLS_BFLOAT16:
@@ -210,7 +211,7 @@ def _dilated(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
     return tf.nn.conv2d(x, kernel, strides=1, padding="SAME", dilations=rate)
 
 
-def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
+def _dilated_is_faster(x: tf.Tensor, kernel: tf.Tensor, rate: int, form: Form) -> bool:
     """Says where TensorFlow's dilated convolution was measured to be more than 1.05x faster forward.
 
     The shapes are listed in docs/performance.md.
@@ -223,7 +224,7 @@ def _dilated_is_faster(x: tf.Tensor, rate: int, form: Form) -> bool:
     if x.dtype == tf.float32:
         # TensorFlow's convolutions share the work among the images: few images leave cores idle.
         return (x.shape[0] or 1) >= MANY_IMAGES
-    return x.dtype == tf.bfloat16
+    return x.dtype == tf.bfloat16 and max(kernel.shape[:2]) < LARGE_KERNEL
 
 
 def _on_gpu() -> bool:

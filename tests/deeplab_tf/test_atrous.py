@@ -140,6 +140,12 @@ def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_grad
         np.testing.assert_allclose(one, other, rtol=0, atol=4 * EPSILON[dtype] * np.abs(other).max())
 
 
+def test_auto_deinterlaces_large_kernels_in_bfloat16_too():
+    x, kernel = normal(1, 41, 41, 4, dtype="bfloat16"), normal(7, 7, 4, 6, seed=1, dtype="bfloat16")
+    graph = tf.function(lambda: atrous_conv2d(x, kernel, 4, "auto")).get_concrete_function().graph
+    assert not any(4 in op.get_attr("dilations") for op in graph.get_operations() if op.type == "Conv2D")
+
+
 @pytest.mark.parametrize(("dtype", "dilated"), [("float32", 0), ("bfloat16", 3)])
 def test_auto_dilates_forward_and_backward_in_bfloat16_where_there_is_a_gpu(monkeypatch, dtype, dilated):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
