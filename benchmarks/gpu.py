@@ -22,7 +22,9 @@ import numpy as np
 from absl import flags
 
 from benchmarks import timing
+from benchmarks.train_step import build_step
 from deeplab_tf import command_line
+from deeplab_tf.errors import in_short
 
 FLAGS = flags.FLAGS
 COLUMNS = ("", "network", "precision", "atrous", "XLA", "batch", "images/s", "(quartiles)", "GB", "first call, s")
@@ -62,28 +64,8 @@ def cases() -> list[Case]:
 
 
 def training_step(case: Case) -> Callable[[], Any]:
-    import tensorflow as tf
-
-    from deeplab_tf import config as configs
-    from deeplab_tf import devices, training
-    from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-    from deeplab_tf.train_step import build_train_step
-
-    settings = [f"train.precision={case.precision}", f"model.atrous={case.atrous}"]
-    settings += ["train.crop_size=321", "optimizer.base_lr=1e-6"]
-    config = configs.override(configs.experiment_config(case.network), settings)
-    info = DatasetInfo("benchmark", tuple(map(str, range(21))), pascal_palette(21))
-    strategy = devices.build_strategy("one_device")
-    model, optimizer = training.build(dataclasses.replace(config, dataset=info), strategy)
-    step, _ = build_train_step(model, optimizer, strategy, 255, xla=case.xla)
-    random = np.random.default_rng(0)
-    shape = (case.batch, 1, 321, 321)
-    data = {
-        "image": tf.constant(random.uniform(0, 255, (*shape, 3)), tf.float32),
-        "labels": tf.constant(random.integers(0, 21, shape), tf.int32),
-        "seeds": tf.constant(random.integers(0, 1 << 30, (case.batch, 1, 2)), tf.int32),
-    }
-    return lambda: step(data)
+    settings = [f"train.precision={case.precision}", f"model.atrous={case.atrous}", "train.crop_size=321"]
+    return build_step(case.network, case.batch, settings, case.xla)
 
 
 def prediction(case: Case) -> Callable[[], Any]:
@@ -94,6 +76,8 @@ def prediction(case: Case) -> Callable[[], Any]:
     from deeplab_tf.inference import build_inference
     from deeplab_tf.model import build_network
 
+    # A training before this one may have switched it off; eval.py leaves it on.
+    tf.config.optimizer.set_experimental_options({"layout_optimizer": True})
     config = dataclasses.replace(experiment_config(case.network).model, atrous=case.atrous)
     folded = fold_weights(build_inference(build_network(config, 21, case.precision), size=(513, 513)))
     images = tf.constant(np.random.default_rng(0).integers(0, 256, (case.batch, 513, 513, 3)), tf.uint8)
@@ -119,11 +103,10 @@ def measure(case: Case) -> dict[str, Any]:
     first = run(1)
     run(WARM_UP if on_gpu else 1)
     low, median, high = np.percentile([run(CALLS if on_gpu else 1) for _ in range(ROUNDS)], [25, 50, 75])
-    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 1e9 if on_gpu else float("nan")
     return {
         "machine": timing.machine(),
         **{"median": case.batch / median, "low": case.batch / high, "high": case.batch / low},
-        **{"gigabytes": peak, "first": first},
+        **{"gigabytes": (timing.gpu_peak_bytes() or np.nan) / 1e9, "first": first},
     }
 
 
@@ -154,7 +137,7 @@ def main() -> None:
         try:
             results[case.name] = measure(case)
         except tf.errors.OpError as error:  # out of memory, or what XLA cannot compile, is a result
-            results[case.name] = {"failed": f"{type(error).__name__}: {error.message.splitlines()[0][:200]}"}
+            results[case.name] = {"failed": f"{type(error).__name__}: {in_short(error)}"}
         keras.backend.clear_session()
         gc.collect()
         path.write_text(json.dumps(results, indent=1))

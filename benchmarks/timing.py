@@ -74,14 +74,22 @@ def _status_kibibytes(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def machine() -> str:
-    """Processor, GPU, cores and versions, in one line."""
+def gpu_peak_bytes() -> int:
+    """Returns the most memory that TensorFlow has used of the first GPU; 0 without one."""
     import tensorflow as tf
+
+    if not tf.config.list_logical_devices("GPU"):
+        return 0
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+
+
+def machine() -> str:
+    """GPUs, cores, processor and versions, in one line."""
+    import tensorflow as tf
+
+    from deeplab_tf import devices
 
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":")[1].strip() if names else platform.processor()
-    gpus = [
-        tf.config.experimental.get_device_details(gpu)["device_name"] for gpu in tf.config.list_physical_devices("GPU")
-    ]
     cores = f"{os.cpu_count()} cores of {cpu}"
-    return ", ".join([*gpus, cores, f"TensorFlow {tf.__version__}", f"load {os.getloadavg()[0]:.1f}"])
+    return ", ".join([*devices.gpu_names(), cores, f"TensorFlow {tf.__version__}", f"load {os.getloadavg()[0]:.1f}"])

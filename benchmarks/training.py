@@ -23,6 +23,8 @@ from typing import Any
 
 from absl import flags
 
+from benchmarks import timing
+from benchmarks.train_step import build_step
 from deeplab_tf import command_line
 
 FLAGS = flags.FLAGS
@@ -182,36 +184,14 @@ def loop() -> None:
 
 def time_one(experiment: str, batch: int, crop: int, precision: str) -> None:
     """Answers on standard output with the seconds of as many steps as a line of standard input says."""
-    import numpy as np
-    import tensorflow as tf
-
-    from deeplab_tf import config as configs
-    from deeplab_tf import devices, training
-    from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-    from deeplab_tf.train_step import build_train_step
-
-    info = DatasetInfo("benchmark", tuple(map(str, range(21))), pascal_palette(21))
-    config = configs.override(
-        configs.experiment_config(experiment),
-        [f"train.precision={precision}", f"train.crop_size={crop}", "optimizer.base_lr=1e-6"],
-    )
-    strategy = devices.build_strategy("one_device")
-    gpu = "GPU:0" if tf.config.list_logical_devices("GPU") else None
-    model, optimizer = training.build(dataclasses.replace(config, dataset=info), strategy)
-    step, _ = build_train_step(model, optimizer, strategy, 255)
-    rng = np.random.default_rng(0)
-    data = {
-        "image": tf.constant(rng.uniform(0, 255, (batch, 1, crop, crop, 3)), tf.float32),
-        "labels": tf.constant(rng.integers(0, 21, (batch, 1, crop, crop)), tf.int32),
-        "seeds": tf.constant(rng.integers(0, 1 << 30, (batch, 1, 2)), tf.int32),
-    }
+    step = build_step(experiment, batch, [f"train.precision={precision}", f"train.crop_size={crop}"])
     print("ready", flush=True)
     for _ in sys.stdin:
         begin = time.perf_counter()
-        step(data).numpy()
+        step().numpy()
         seconds = time.perf_counter() - begin
         process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(seconds, tf.config.experimental.get_memory_info(gpu)["peak"] if gpu else process, flush=True)
+        print(seconds, timing.gpu_peak_bytes() or process, flush=True)
 
 
 def main() -> None:

@@ -72,9 +72,18 @@ def _keep_channels_last() -> None:
     That made a training step of ResNet-101 1.27 times as long, on an H200 (docs/performance.md). GPUs before compute
     capability 8.0 compute float32 outside of their tensor cores; nothing is changed there.
     """
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    if details and all(gpu.get("compute_capability", (0, 0)) >= _TENSOR_CORES_FOR_FLOAT32 for gpu in details):
+    gpus = _gpu_details()
+    if gpus and all(gpu.get("compute_capability", (0, 0)) >= _TENSOR_CORES_FOR_FLOAT32 for gpu in gpus):
         tf.config.optimizer.set_experimental_options({"layout_optimizer": False})
+
+
+def gpu_names() -> list[str]:
+    """Returns the names of this machine's GPUs, such as "NVIDIA H200"."""
+    return [gpu.get("device_name", "GPU") for gpu in _gpu_details()]
+
+
+def _gpu_details() -> list[dict[str, Any]]:
+    return [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf import files, visualize
+from deeplab_tf import devices, files, visualize
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.evaluation import MEANS, Evaluation, ScoredAnswer, answer_pictures, trimap_chart
@@ -231,15 +231,11 @@ def _gallery(answers: Sequence[ScoredAnswer], info: DatasetInfo) -> str:
 
 
 def _settings(config: Config, about: About) -> str:
-    gpus = [
-        tf.config.experimental.get_device_details(device).get("device_name", "GPU")
-        for device in tf.config.list_physical_devices("GPU")
-    ]
     facts = {
         "Command": about.command,
         "Experiment": config.experiment,
         "Versions": f"Python {platform.python_version()}, TensorFlow {tf.__version__}, NumPy {np.__version__}",
-        "Device": ", ".join(gpus) or f"CPU, {platform.machine()}",
+        "Device": ", ".join(devices.gpu_names()) or f"CPU, {platform.machine()}",
     }
     settings = {name: value for name, value in config.to_json().items() if name != "dataset"}
     listed = html.escape(json.dumps(settings, indent=1))
