@@ -104,7 +104,16 @@ def palette_of(image: Image.Image) -> list[Colour]:
 def _distinct(values: np.ndarray) -> np.ndarray:
     """Returns the distinct values, sorted; masks are runs of one value, so only the starts of runs are sorted."""
     flat = values.ravel()
-    return np.unique(flat[np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))])
+    if flat.dtype == np.uint8:
+        # Eight pixels at a time first: most of the eights are like the one before.
+        eights, rest = np.split(flat, [flat.size // 8 * 8])
+        flat = np.concatenate([_starts(eights.view(np.uint64)).view(np.uint8), rest])
+    return np.unique(_starts(flat))
+
+
+def _starts(values: np.ndarray) -> np.ndarray:
+    """Returns the values, one dimension, that differ from the one before, and the first."""
+    return np.concatenate([values[:1], values[1:][values[1:] != values[:-1]]])
 
 
 def _replaced(values: np.ndarray, used: np.ndarray, labels: np.ndarray) -> np.ndarray:

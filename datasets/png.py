@@ -34,11 +34,12 @@ class PlainPng(NamedTuple):
     grey: bytes
 
 
-def read_plain(data: bytes) -> PlainPng | None:
+def read_plain(data: bytes, max_pixels: int) -> PlainPng | None:
     """Reads a PNG of the simplest kind, which programs write for masks: 8-bit palette or grey, rows unfiltered.
 
     Args:
         data: a file.
+        max_pixels: a larger one is none of these.
 
     Returns:
         Its pixels, with all checksums verified; None if it is of another kind or damaged: a general reader knows more.
@@ -47,7 +48,7 @@ def read_plain(data: bytes) -> PlainPng | None:
     if chunks is None or chunks[0][0] != b"IHDR" or len(chunks[0][1]) != _HEADER.size:
         return None
     width, height, *kind = _HEADER.unpack(chunks[0][1])
-    if kind not in ([8, _GREY, 0, 0, 0], [8, _PALETTE, 0, 0, 0]):
+    if kind not in ([8, _GREY, 0, 0, 0], [8, _PALETTE, 0, 0, 0]) or not 1 <= width * height <= max_pixels:
         return None
     compressed = b"".join(content for name, content in chunks if name == b"IDAT")
     length = height * (1 + width)  # each row starts with its filter

@@ -22,13 +22,12 @@ from datasets.source import Example
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
 from deeplab_tf.image_files import (
-    DECODE_ERRORS,
     STORED_FORMATS,
     decode,
     open_image,
+    pixel_limit,
     read_bytes,
     to_rgb,
-    without_warnings,
 )
 
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -242,16 +241,18 @@ def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
 def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]:
     """Returns what `read_image` does, and (width, height)."""
     data = read_bytes(path, "image")
+    markers = jpeg.without_pixels(data)
+    if markers is not None and not markers.restarts:
+        headers_size = _size_by_headers(markers.data, path)
+        if headers_size is not None:
+            return data, headers_size
     image = open_image(data, path, "image")
     size = image.size
-    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-        markers = jpeg.without_pixels(data)
-        if markers is not None:
-            if not _is_whole_jpeg(markers):
-                # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
-                image.draft("L", (1, 1))
-                decode(image, path, "image")
-            return data, size
+    if markers is not None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
+        image.draft("L", (1, 1))
+        decode(image, path, "image")
+        return data, size
     decode(image, path, "image")
     if image.format == "PNG" and image.mode in ("RGB", "L") and png.read_chunks(data) is not None:
         if _png_bit_depth(data) == 8 and "transparency" not in image.info:
@@ -259,18 +260,20 @@ def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]
     return encode_png(to_rgb(image, path)), size
 
 
-def _is_whole_jpeg(markers: jpeg.Markers) -> bool:
-    """Says, without its pixels, that a JPEG has no damage that decoding would show; False if not sure."""
-    if markers.restarts:
-        return False
+def _size_by_headers(headers: bytes, path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Looks at an RGB or grey JPEG without its pixels.
+
+    Returns:
+        (width, height); None if it is of another kind or may have damage that decoding would show.
+    """
     try:
-        with without_warnings():
-            image = Image.open(io.BytesIO(markers.data), formats=STORED_FORMATS)
-            image.draft("L", (1, 1))
-            image.load()
-    except DECODE_ERRORS:
-        return False
-    return True
+        image = open_image(headers, path, "image", STORED_FORMATS)
+        size, mode = image.size, image.mode
+        image.draft("L", (1, 1))
+        decode(image, path, "image")
+    except UserError:
+        return None  # what is wrong is told of the whole file
+    return size if mode in ("RGB", "L") else None
 
 
 def _stored_mask(
@@ -282,10 +285,12 @@ def _stored_mask(
 ) -> tuple[np.ndarray, bytes]:
     """Returns what `read_mask` does, and the labels as they are to be stored, where the file has them so, else b""."""
     data = read_bytes(path, "mask")
+    plain = png.read_plain(data, pixel_limit().pixels) if colours is None else None
+    if plain is not None:
+        labels = masks.labels_of_indices(path, plain.pixels, plain.palette, 1, num_classes, ignore_label, palette)
+        return labels, plain.grey if labels is plain.pixels else b""
     image = open_image(data, path, "mask")
-    plain = png.read_plain(data) if colours is None else None
-    if plain is None:
-        decode(image, path, "mask")
+    decode(image, path, "mask")
     if image.format in ("JPEG", "MPO", "WEBP") and image.mode != "P":
         raise UserError(
             f"{path}: expected a mask stored without loss (PNG), got {image.format}, which changes class indices."
@@ -301,12 +306,9 @@ def _stored_mask(
         )
     # Pillow stretches grey of 2 and 4 bits to 0..255: index 3 of 4 bits would arrive as 51.
     stretch = 255 // (2 ** min(_png_bit_depth(data), 8) - 1) if image.format == "PNG" and image.mode == "L" else 1
-    if plain is not None:
-        values, found = plain.pixels, plain.palette
-    else:
-        values, found = np.asarray(image), masks.palette_of(image) if image.mode == "P" else None
-    labels = masks.labels_of_indices(path, values, found, stretch, num_classes, ignore_label, palette)
-    return labels, plain.grey if plain is not None and labels is values else b""
+    found = masks.palette_of(image) if image.mode == "P" else None
+    values = np.asarray(image)
+    return masks.labels_of_indices(path, values, found, stretch, num_classes, ignore_label, palette), b""
 
 
 def encode_png(image: Image.Image) -> bytes:

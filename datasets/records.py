@@ -36,13 +36,10 @@ def encode(example: Example) -> bytes:
     """Returns the payload of a record: the same example gives the same bytes."""
     labels = b"" if example.labels is None else example.labels_png or png.encode_grey(example.labels)
     fields = {"image_id": example.image_id.encode(), "image": example.image, "labels": labels}
-    entries = []
+    parts: list[bytes] = []
     for name, value in fields.items():
-        bytes_list = _submessage(1, value)
-        feature = _submessage(1, bytes_list)
-        # One entry of the map from names to features.
-        entries.append(_submessage(1, _submessage(1, name.encode()) + _submessage(2, feature)))
-    return _submessage(1, b"".join(entries))
+        parts += [_before_value(name.encode(), len(value)), value]
+    return b"".join([_tag(1, sum(map(len, parts))), *parts])
 
 
 def frame(payload: bytes) -> bytes:
@@ -185,9 +182,21 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _submessage(field: int, content: bytes) -> bytes:
-    """Returns a length-delimited protobuf field (wire type 2)."""
-    return bytes([field << 3 | 2]) + _varint(len(content)) + content
+def _before_value(name: bytes, length: int) -> bytes:
+    """Returns an entry of the map from names to features, up to the value, of so many bytes, that ends it.
+
+    Each message is as long as what stands before the value in it, and the value; so no image is copied for them.
+    """
+    before = b""
+    for field, key in ((1, b""), (1, b""), (2, _tag(1, len(name)) + name), (1, b"")):
+        # The list of byte strings, the feature, its entry of the map, the map.
+        before = key + _tag(field, len(before) + length) + before
+    return before
+
+
+def _tag(field: int, length: int) -> bytes:
+    """Returns what stands before the content of a length-delimited protobuf field (wire type 2)."""
+    return bytes([field << 3 | 2]) + _varint(length)
 
 
 def _varint(number: int) -> bytes:

@@ -131,11 +131,11 @@ def example(source: Source, split: str, image_id: str) -> Example:
         UserError: a file is missing or not what it should be.
     """
     root = _root(source)
-    image_path = root / "JPEGImages" / f"{image_id}.jpg"
-    mask_path = root / "SegmentationClass" / f"{image_id}.png"
+    image_path = root / f"JPEGImages/{image_id}.jpg"
+    mask_path = root / f"SegmentationClass/{image_id}.png"
     if split == "test":
         return raw_files.read_example(image_id, image_path, None, INFO.num_classes)
-    made_path = root / "SegmentationClassAug" / f"{image_id}.png"
+    made_path = root / f"SegmentationClassAug/{image_id}.png"
     if split in _AUGMENTED_SPLITS and not mask_path.is_file():
         sbd_folder = sbd.find_folder(source)
         if made_path.is_file() or sbd_folder is None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import NamedTuple
 
 from tqdm import tqdm
@@ -72,7 +73,7 @@ def _make_in_processes(jobs: Sequence[Job], num_workers: int, progress: tqdm) ->
                 waiting = [future for future in waiting if future not in ended]
             progress.update(done.value - progress.n)
         except BrokenProcessPool:
-            read = [path.read_text(encoding="utf-8") for path in sorted(jobs[0].path.parent.glob("*.now"))]
+            read = [_image_in(path) for path in sorted(jobs[0].path.parent.glob("*.now"))]
             raise UserError(
                 f"one of {num_workers} processes was killed, for lack of memory or by a damaged file, while they read"
                 f" {some(read) or 'nothing yet'}. Look at the file, or run the same command with fewer"
@@ -111,18 +112,25 @@ def _end_with_parent() -> None:
 
 
 def _make_in_process(job: Job) -> Shard:
+    # A decoder that crashes cannot say on which image: its id is written here first.
     now = job.path.parent / f"{os.getpid()}.now"
+    with writing_to(now.parent.parent), open(now, "wb", buffering=0) as note:
 
-    def begin(image_id: str) -> None:
-        if _shared.stop.is_set():
-            raise _StoppedError
-        now.write_text(image_id, encoding="utf-8")  # a decoder that crashes cannot say on which file
+        def begin(image_id: str) -> None:
+            if _shared.stop.is_set():
+                raise _StoppedError
+            note.seek(0)
+            note.write(f"{image_id}\n".encode())
 
-    def count(examples: int) -> None:
-        with _shared.done.get_lock():
-            _shared.done.value += examples
+        def count(examples: int) -> None:
+            with _shared.done.get_lock():
+                _shared.done.value += examples
 
-    shard = make_shard(job, begin, count)
-    with writing_to(job.path.parent.parent):
+        shard = make_shard(job, begin, count)
         now.unlink(missing_ok=True)
     return shard
+
+
+def _image_in(note: Path) -> str:
+    """Returns the image that a process was reading; what follows in its note is left of longer ids."""
+    return note.read_bytes().partition(b"\n")[0].decode()

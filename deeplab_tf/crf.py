@@ -34,9 +34,7 @@ MIN_PROBABILITY = 0.03
 _SMALLEST_PROBABILITY = 1e-20
 # Of a constant: float32 ends at 3e38.
 _LARGEST = 1e30
-# Images of more pixels are compared with the free memory. In bytes, without labels and for each of them: measured peaks
-# of photographs lie within a third of this.
-_SMALL_PIXELS = 4_000_000
+# Without labels, and for each of them: measured peaks of photographs lie within a third of this.
 _BYTES_PER_PIXEL = {"tf": (1600, 50), "pydensecrf": (500, 65)}
 # Pixels of an image whose filter of the smoothness kernel is kept for the next one.
 _LARGEST_KEPT = 2**19
@@ -154,7 +152,7 @@ def _checked(
     """Returns uint8 [H, W, 3] and float32 [H, W, K], or raises what `dense_crf` does."""
     image, probabilities = np.asarray(image), np.asarray(probabilities)
     _validate(image, probabilities, min_probability)
-    _require_memory(probabilities.shape, backend)
+    require_memory((image.shape[0], image.shape[1]), probabilities.shape[-1], backend)
     return image, probabilities.astype(np.float32)
 
 
@@ -181,21 +179,21 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
         raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
 
 
-def _require_memory(shape: tuple[int, ...], backend: str) -> None:
-    """Raises UserError for a large image [H, W, K] that the memory cannot hold."""
-    height, width, num_classes = shape
-    if height * width <= _SMALL_PIXELS:
-        return
-    from deeplab_tf.memory import available_bytes
+def require_memory(image_size: tuple[int, int], num_classes: int, backend: str) -> None:
+    """Refuses a large image, of this height and width, that the memory cannot hold.
 
-    free = available_bytes()
+    Raises:
+        UserError: refining it takes more than there is.
+    """
+    from deeplab_tf import memory
+
     lattice, label = _BYTES_PER_PIXEL[backend]
-    needed = (lattice + label * num_classes) * height * width
-    if free is not None and needed > free:
-        raise UserError(
-            f"the dense CRF of an image of {width}x{height} pixels takes about {needed / 1e9:.0f} GB;"
-            f" {free / 1e9:.1f} GB are free. Leave the CRF out, or make the image smaller or cut it into several."
-        )
+    memory.require(
+        image_size,
+        lambda: (lattice + label * num_classes) * image_size[0] * image_size[1],
+        task="the dense CRF of ",
+        remedy="Leave the CRF out, or make the image smaller or cut it into several.",
+    )
 
 
 def _refine_with_tensorflow(

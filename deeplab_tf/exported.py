@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deeplab_tf import crf
 from deeplab_tf.fixed_size import fit_image, unfit_answer
+from deeplab_tf.inference import require_memory
 from deeplab_tf.saved_model import Description, is_saved_model, load_saved_model
 from deeplab_tf.tflite import is_tflite, load_tflite
 
@@ -43,13 +45,31 @@ def load_exported(path: str) -> Exported:
         predict, description = load_tflite(path)
         return Exported(description, _of_any_size(predict, description), None)
     predict, description = load_saved_model(path)
-    probabilities = _of_any_size(predict, description)
+    probabilities = _of_any_size(_within_memory(predict, description), description)
     return Exported(description, likeliest(probabilities), probabilities)
 
 
 def likeliest(probabilities: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Makes a function to labels, uint8 [H, W], of one to probabilities, float [H, W, K]."""
     return lambda image: np.argmax(probabilities(image), axis=-1).astype(np.uint8)
+
+
+def _within_memory(
+    predict: Callable[[np.ndarray], np.ndarray], description: Description
+) -> Callable[[np.ndarray], np.ndarray]:
+    if not description.bytes_per_pixel:
+        return predict
+    config = description.config
+
+    def checked(image: np.ndarray) -> np.ndarray:  # or several, [B, H, W, 3]
+        remedy = "Export the network with --tile=1025, or make the image smaller."
+        num_classes = config.info.num_classes
+        require_memory(image, config.inference, num_classes, lambda: description.bytes_per_pixel, remedy)
+        if description.crf:
+            crf.require_memory(image.shape[-3:-1], num_classes, "tf")
+        return predict(image)
+
+    return checked
 
 
 def _of_any_size(

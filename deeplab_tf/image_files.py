@@ -13,7 +13,6 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -104,7 +103,8 @@ def read_bytes(path: StrPath, kind: str) -> bytes:
         UserError: the file is missing, cannot be read, or is empty.
     """
     try:
-        data = Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            data = file.readall()
     except FileNotFoundError:
         broken = " (a symbolic link to nowhere)" if os.path.islink(path) else ""
         raise UserError(f"{path}: expected this {kind}, found no such file{broken}. Add it or leave it out.") from None

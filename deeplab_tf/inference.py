@@ -25,8 +25,6 @@ from deeplab_tf.fold import fold_weights
 from deeplab_tf.model import DeepLab
 from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
 
-# Whoever can hold the network can hold images up to this size.
-_SMALL_PIXELS = 4_000_000
 # Measured peaks are up to this much above what the greediest operation holds.
 _BESIDE_THE_GREEDIEST = 1.25
 # Arrays [H, W, K] of the whole image that are there at once: scores, probabilities, and what becomes of them.
@@ -141,35 +139,49 @@ def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callabl
     return predict
 
 
-def _require_memory(model: DeepLab, options: InferenceConfig, image: np.ndarray) -> None:
-    """Raises UserError for a large image that the memory cannot hold; what a GPU holds is left to TensorFlow."""
-    height, width = image.shape[:2]
-    pixels = height * width
-    if pixels <= _SMALL_PIXELS or tf.config.list_physical_devices("GPU"):
+def require_memory(
+    image: np.ndarray, options: InferenceConfig, num_classes: int, bytes_per_pixel: Callable[[], float], remedy: str
+) -> None:
+    """Refuses a large image that the memory cannot hold; what a GPU holds is left to TensorFlow.
+
+    Args:
+        image: uint8 [H, W, 3], or several of one size, [B, H, W, 3].
+        options: how it is asked about.
+        num_classes: K.
+        bytes_per_pixel: returns what `bytes_per_pixel` of this module does.
+        remedy: how to get tiles, a sentence.
+
+    Raises:
+        UserError: it takes more than there is.
+    """
+    if tf.config.list_physical_devices("GPU"):
         return
-    free = memory.available_bytes()
-    if free is None:
-        return
+    height, width = image.shape[-3:-1]
+    images = image.shape[0] if image.ndim == 4 else 1
+    pixels = images * height * width
+    at_once = min(pixels, images * options.tile**2) if options.tile else pixels
+    answers = _ANSWERS + options.flip + (options.tile > 0)  # tiles are joined to a copy of those before
+
+    def needed() -> float:
+        return _BESIDE_THE_GREEDIEST * bytes_per_pixel() * at_once + 4 * num_classes * pixels * answers
+
+    way = f" even in tiles, with {num_classes} classes" if options.tile else " in one piece"
+    remedy = "Make it smaller, or cut it into several images." if options.tile else remedy
+    memory.require((height, width), needed, images=images, way=way, remedy=remedy)
+
+
+def bytes_per_pixel(model: DeepLab, options: InferenceConfig) -> float:
+    """Returns what the network holds at once, see `memory.bytes_per_pixel`; it takes a moment the first time."""
     known = model.__dict__.setdefault("_bytes_per_pixel", {})
     if options.align_corners not in known:
         scores_of = _at_once(model, options.align_corners)
         known[options.align_corners] = memory.bytes_per_pixel(scores_of, 64 * model.size_multiple + 1)
-    at_once = min(pixels, options.tile**2) if options.tile else pixels
-    num_classes = _num_classes(model)
-    answers = _ANSWERS + options.flip + (options.tile > 0)  # tiles are joined to a copy of those before
-    needed = _BESIDE_THE_GREEDIEST * known[options.align_corners] * at_once + 4 * num_classes * pixels * answers
-    if needed <= free:
-        return
-    size = f"an image of {width}x{height} pixels takes about {needed / 1e9:.1f} GB"
-    if options.tile:
-        raise UserError(
-            f"{size} even in tiles, with {num_classes} classes; {free / 1e9:.1f} GB are free. Make it smaller, or cut"
-            " it into several images."
-        )
-    raise UserError(
-        f"{size} in one piece; {free / 1e9:.1f} GB are free. Cut it into tiles with --tile=1025"
-        " (InferenceConfig(tile=1025)), or make it smaller."
-    )
+    return known[options.align_corners]
+
+
+def _require_memory(model: DeepLab, options: InferenceConfig, image: np.ndarray) -> None:
+    remedy = "Cut it into tiles with --tile=1025 (InferenceConfig(tile=1025)), or make it smaller."
+    require_memory(image, options, _num_classes(model), lambda: bytes_per_pixel(model, options), remedy)
 
 
 def tile_cuts(side: tf.Tensor, tile: int, step: int) -> tuple[tf.Tensor, tf.Tensor]:

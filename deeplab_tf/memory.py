@@ -7,6 +7,46 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.errors import UserError
+
+SMALL_PIXELS = 4_000_000
+"""Whoever can hold the network can hold an image of so many pixels."""
+
+
+def require(
+    image_size: tuple[int, int],
+    needed: Callable[[], float],
+    *,
+    images: int = 1,
+    task: str = "",
+    way: str = "",
+    remedy: str,
+) -> None:
+    """Refuses a large image that the memory cannot hold; nothing where it is not known how much is free.
+
+    Args:
+        image_size: its height and width.
+        needed: returns how many bytes it takes; called for large images only.
+        images: how many of this size there are in a batch.
+        task: what is done with it, such as "the dense CRF of ".
+        way: how, such as " in one piece".
+        remedy: what to do, a sentence.
+
+    Raises:
+        UserError: more is needed than there is.
+    """
+    height, width = image_size
+    if images * height * width <= SMALL_PIXELS:
+        return
+    free = available_bytes()
+    if free is None or (num_bytes := needed()) <= free:
+        return
+    batch = "an image" if images == 1 else f"a batch of {images} images"
+    raise UserError(
+        f"{task}{batch} of {width}x{height} pixels takes about {num_bytes / 1e9:.1f} GB{way}; {free / 1e9:.1f} GB are"
+        f" free. {remedy}"
+    )
+
 
 def bytes_per_pixel(compute: Callable[[tf.Tensor], tf.Tensor], side: int) -> float:
     """Returns what the greediest operation of a network holds, in bytes for each pixel of the image.

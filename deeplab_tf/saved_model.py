@@ -17,7 +17,7 @@ from deeplab_tf.crf import MIN_PROBABILITY, CrfParams
 from deeplab_tf.dataset_info import require_fields
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.fold import fold_weights
-from deeplab_tf.inference import build_inference
+from deeplab_tf.inference import build_inference, bytes_per_pixel
 from deeplab_tf.mean_field import refine
 from deeplab_tf.model import DeepLab
 from deeplab_tf.warm_up import write_warm_up
@@ -40,16 +40,23 @@ class Description(NamedTuple):
         crf: the dense CRF with `config.crf` is inside.
         size: the only height and width that it takes, or None for any.
         mean_rgb: the colour that the network takes for nothing: what smaller images are padded with.
+        bytes_per_pixel: see `inference.bytes_per_pixel`; 0 where it is not known.
     """
 
     config: Config
     mean_rgb: tuple[float, float, float]
     crf: bool = False
     size: Size = (None, None)
+    bytes_per_pixel: float = 0.0
 
     def to_json(self) -> str:
         """Returns the text that exported models hold."""
-        export = {"crf": self.crf, "size": self.size, "mean_rgb": self.mean_rgb}
+        export = {
+            "crf": self.crf,
+            "size": self.size,
+            "mean_rgb": self.mean_rgb,
+            "bytes_per_pixel": self.bytes_per_pixel,
+        }
         return json.dumps({**self.config.to_json(), "export": export})
 
     @classmethod
@@ -66,13 +73,17 @@ class Description(NamedTuple):
         require_fields(fields, "the description", ("export",))
         require_fields(fields["export"], "export", ("mean_rgb", "size", "crf"))
         mean_rgb, size, crf = (fields["export"][name] for name in ("mean_rgb", "size", "crf"))
-        match mean_rgb, size, crf:
+        bytes_per_pixel = fields["export"].get("bytes_per_pixel", 0)  # older exports do not say
+        match mean_rgb, size, crf, bytes_per_pixel:
             case [int() | float() as red, int() | float() as green, int() | float() as blue], [
                 int() | None as height,
                 int() | None as width,
-            ], bool():
-                return cls(config, (red, green, blue), crf, (height, width))
-        raise ValueError(f"expected three levels, height and width, and yes or no; got {mean_rgb}, {size} and {crf}")
+            ], bool(), int() | float():
+                return cls(config, (red, green, blue), crf, (height, width), bytes_per_pixel)
+        raise ValueError(
+            f"expected three levels, height and width, yes or no, and a number of bytes; got {mean_rgb}, {size}, {crf}"
+            f" and {bytes_per_pixel}"
+        )
 
 
 class _Servable(tf.Module):
@@ -205,7 +216,9 @@ def export_saved_model(
     path = saved_model_path(out_dir)
     files.refuse_existing(path, overwrite)
     files.make_folder(os.path.dirname(path), "--out")
-    servable = _Servable(model, Description(config, model.mean_rgb, crf, size))
+    fits_always = None not in size
+    per_pixel = 0.0 if fits_always else bytes_per_pixel(model, config.inference)
+    servable = _Servable(model, Description(config, model.mean_rgb, crf, size, per_pixel))
     signatures = {
         "serving_default": servable.segment,
         "probabilities": servable.probabilities,
@@ -228,7 +241,7 @@ def export_saved_model(
             try:
                 tf.saved_model.save(servable, temporary, signatures)
             except tf.errors.OpError as error:
-                raise UserError(f"cannot write {path}: {str(error).splitlines()[0]}") from error
+                raise UserError(f"cannot write {path}: {files.reason(error)}") from error
         write_warm_up(temporary, size)
 
     files.write_folder_atomically(path, write)

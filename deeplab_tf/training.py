@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import tensorflow as tf
@@ -190,6 +190,22 @@ def _build_solver(config: Config) -> keras.optimizers.Optimizer:
     )
 
 
+class _Update(NamedTuple):
+    """An update of the weights that was started; on a GPU it may be at work still.
+
+    Attributes:
+        step: its number, from 1.
+        batch: what it learns from.
+        learning_rate: float32 [].
+        terms: its losses, float32 [terms].
+    """
+
+    step: int
+    batch: dict[str, Any]
+    learning_rate: tf.Tensor
+    terms: tf.Tensor
+
+
 class _Loop:
     """The updates, and all that happens between two of them."""
 
@@ -230,17 +246,19 @@ class _Loop:
         any_process = devices.any_process(self._strategy)
         with stop_signals.collect() as stopped, self._closing():
             self._validate(self._checkpoints.step, stopped)  # where the last process was stopped in the middle of it
+            running: _Update | None = None
             for done in range(self._checkpoints.step + 1, settings.iterations + 1):
-                learning_rate = float(self._optimizer.learning_rate)
-                batch = next(batches)
-                terms = step(batch).numpy()
-                loss = float(terms.sum())
-                if not math.isfinite(loss):
-                    raise UserError(f"the loss is {loss} at step {done}; {self._checkpoints.advice()}")
-                self._progress.update(done, loss, learning_rate)
-                self._record(done, dict(zip(names, terms, strict=True)), learning_rate, batch)
+                learning_rate, batch = self._optimizer.learning_rate, next(batches)
+                started = _Update(done, batch, learning_rate, step(batch))
+                if running:  # a GPU that has computed its losses finds the next update waiting
+                    self._report(running, names)
+                running = started
                 stopping = any_process(bool(stopped))
-                if done % settings.save_every == 0 or done == settings.iterations or stopping:
+                saving = done % settings.save_every == 0 or done == settings.iterations or stopping
+                if saving or any(done % every == 0 for every in (settings.summary_every, settings.eval_every)):
+                    self._report(running, names)
+                    running = None
+                if saving:
                     self._save(done)
                 if stopping:
                     self._stop(done, stopped)
@@ -257,12 +275,22 @@ class _Loop:
             if self._summaries:
                 self._summaries.close()
 
-    def _record(self, done: int, terms: dict[str, Any], learning_rate: float, batch: dict[str, Any]) -> None:
+    def _report(self, update: _Update, names: Sequence[str]) -> None:
+        """Waits for an update, and tells of it.
+
+        Raises:
+            UserError: its loss is not finite.
+        """
+        done, terms, learning_rate = update.step, update.terms.numpy(), float(update.learning_rate)
+        loss = float(terms.sum())
+        if not math.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {done}; {self._checkpoints.advice()}")
+        self._progress.update(done, loss, learning_rate)
         every, last = self._config.train.summary_every, done == self._config.train.iterations
         if not self._summaries:
             return
         if done % every == 0 or last:
-            scalars = {f"loss/{name}": float(term) for name, term in terms.items()}
+            scalars = {f"loss/{name}": float(term) for name, term in zip(names, terms, strict=True)}
             scalars |= {
                 "loss/total": sum(scalars.values()),
                 "learning_rate": learning_rate,
@@ -270,7 +298,7 @@ class _Loop:
             }
             self._summaries.scalars(done, scalars)
         if done % (10 * every) == 0 or last:
-            picture = training_picture(self._model, batch, self._config.info)
+            picture = training_picture(self._model, update.batch, self._config.info)
             self._summaries.picture(done, "image_truth_prediction", picture)
 
     def _save(self, done: int) -> None:

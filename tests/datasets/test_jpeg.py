@@ -52,7 +52,7 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
 
 def is_whole_jpeg(data: bytes) -> bool:
     markers = jpeg.without_pixels(data)
-    return markers is not None and raw_files._is_whole_jpeg(markers)
+    return markers is not None and not markers.restarts and raw_files._size_by_headers(markers.data, "it") is not None
 
 
 JPEG_OPTIONS: list[dict] = [

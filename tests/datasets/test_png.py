@@ -41,7 +41,7 @@ def grey_png(labels: np.ndarray) -> bytes:
 def test_a_palette_png_is_read_like_pillow_and_stored_without_compressing_it_anew(options: dict[str, Any]) -> None:
     labels = label_map()
     data = palette_png(labels, **options)
-    plain = png.read_plain(data)
+    plain = png.read_plain(data, 10**6)
     assert plain is not None
     np.testing.assert_array_equal(plain.pixels, labels)
     assert plain.palette == masks.palette_of(Image.open(io.BytesIO(data)))
@@ -58,7 +58,7 @@ def test_a_palette_png_is_read_like_pillow_and_stored_without_compressing_it_ane
 def test_what_is_encoded_here_is_read_here_and_everywhere() -> None:
     for labels in (label_map(), label_map(1, 1), np.random.default_rng(0).integers(0, 256, (5, 7)).astype(np.uint8)):
         encoded = png.encode_grey(labels)
-        plain = png.read_plain(encoded)
+        plain = png.read_plain(encoded, 10**6)
         assert plain is not None and plain.palette is None
         for pixels in (plain.pixels, np.asarray(Image.open(io.BytesIO(encoded))), tf.io.decode_png(encoded)[..., 0]):
             np.testing.assert_array_equal(pixels, labels)
@@ -66,7 +66,7 @@ def test_what_is_encoded_here_is_read_here_and_everywhere() -> None:
 
 
 def test_a_file_that_compresses_badly_is_to_be_encoded_anew() -> None:
-    plain = png.read_plain(palette_png(label_map(), compress_level=0))
+    plain = png.read_plain(palette_png(label_map(), compress_level=0), 10**6)
     assert plain is not None and plain.grey == b""
 
 
@@ -89,7 +89,7 @@ def test_files_of_other_kinds_are_left_to_a_general_reader() -> None:
     data = io.BytesIO()
     Image.fromarray(labels).save(data, "TIFF")
     for other in [*others, data.getvalue()]:
-        assert png.read_plain(other) is None
+        assert png.read_plain(other, 10**6) is None
 
 
 def test_damage_anywhere_is_left_to_a_general_reader() -> None:
@@ -97,14 +97,14 @@ def test_damage_anywhere_is_left_to_a_general_reader() -> None:
     for place in range(len(whole) - 12):  # the checksum of the last chunk is not looked at by everyone
         damaged = bytearray(whole)
         damaged[place] ^= 1 << place % 8
-        assert png.read_plain(bytes(damaged)) is None
-        assert png.read_plain(whole[:place]) is None
+        assert png.read_plain(bytes(damaged), 10**6) is None
+        assert png.read_plain(whole[:place], 10**6) is None
 
 
 @pytest.mark.parametrize("change", [lambda rows: rows[:-1], lambda rows: rows + b"\0"])
 def test_too_few_or_too_many_pixels_are_left_to_a_general_reader(change: Any) -> None:
     rows = np.pad(label_map(), ((0, 0), (1, 0))).tobytes()
-    assert png.read_plain(png._grey(160, 120, zlib.compress(rows))) is not None
-    assert png.read_plain(png._grey(160, 120, zlib.compress(change(rows)))) is None
-    assert png.read_plain(png._grey(160, 120, zlib.compress(rows) + b"more")) is None
-    assert png.read_plain(png._grey(160, 120, zlib.compress(rows)[:-4] + b"wrng")) is None
+    assert png.read_plain(png._grey(160, 120, zlib.compress(rows)), 10**6) is not None
+    assert png.read_plain(png._grey(160, 120, zlib.compress(change(rows))), 10**6) is None
+    assert png.read_plain(png._grey(160, 120, zlib.compress(rows) + b"more"), 10**6) is None
+    assert png.read_plain(png._grey(160, 120, zlib.compress(rows)[:-4] + b"wrng"), 10**6) is None

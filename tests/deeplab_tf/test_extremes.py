@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf import crf, inference, memory
-from deeplab_tf.config import InferenceConfig
+from deeplab_tf import inference, memory
+from deeplab_tf.config import InferenceConfig, experiment_config
 from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.exported import load_exported
 from deeplab_tf.inference import build_predictor, predict_probabilities
 from deeplab_tf.metrics import ConfusionMatrix
 from deeplab_tf.optimizer import build_optimizer, build_schedule
+from deeplab_tf.saved_model import export_saved_model
 from deeplab_tf.train_step import build_train_step
 from tests.tiny import tiny_network
 
@@ -125,7 +128,7 @@ def test_the_free_memory_is_known_and_plausible():
 def little_memory(monkeypatch):
     """100 kB are free, and every image counts as large."""
     monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
-    monkeypatch.setattr(inference, "_SMALL_PIXELS", 0)
+    monkeypatch.setattr(memory, "SMALL_PIXELS", 0)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda *_: [])
 
 
@@ -154,7 +157,7 @@ def test_where_the_memory_is_not_known_nothing_is_refused(little_memory, monkeyp
 
 def test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused(monkeypatch):
     probabilities = np.full((20, 30, 2), 0.5, np.float32)
-    monkeypatch.setattr(crf, "_SMALL_PIXELS", 0)
+    monkeypatch.setattr(memory, "SMALL_PIXELS", 0)
     monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
     for backend in ("tf", "pydensecrf"):
         with pytest.raises(UserError, match=r"dense CRF of an image of 30x20 pixels takes .* free.*Leave the CRF out"):
@@ -167,3 +170,25 @@ def test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused(monkeypatch)
     for free in (needed["tf"], None):
         monkeypatch.setattr(memory, "available_bytes", lambda free=free: free)
         assert dense_crf(picture(20, 30), probabilities).shape == (20, 30, 2)
+
+
+def test_an_exported_model_knows_how_much_memory_an_image_takes(little_memory, monkeypatch, tmp_path):
+    info = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
+    config = dataclasses.replace(experiment_config("vgg16_large_fov"), dataset=info)
+    path = export_saved_model(tiny_network(), config, str(tmp_path), crf=True)
+    ask = load_exported(path).probabilities
+    with pytest.raises(UserError, match=r"image of 300x200 pixels takes .* in one piece.*free.*Export .*--tile=1025"):
+        ask(picture(200, 300))
+    needed = 1.25 * inference.bytes_per_pixel(tiny_network(), config.inference) * 60_000 + 4 * 3 * 60_000 * 3
+    monkeypatch.setattr(memory, "available_bytes", lambda: needed)
+    with pytest.raises(UserError, match=r"the dense CRF of an image of 300x200 pixels takes .* free"):
+        ask(picture(200, 300))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1e12)
+    assert ask(picture(20, 30)).shape == (20, 30, 3)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 100_000)
+    with pytest.raises(UserError, match=r"a batch of 4 images of 30x20 pixels takes .* in one piece"):
+        ask(np.stack([picture(20, 30)] * 4))
+    # One size only: larger images are scaled down to it.
+    path = export_saved_model(tiny_network(), config, str(tmp_path / "one_size"), size=(33, 41))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 0)
+    assert load_exported(path).probabilities(picture(200, 300)).shape == (200, 300, 3)

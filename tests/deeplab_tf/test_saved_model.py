@@ -20,7 +20,7 @@ from deeplab_tf.config import EXPERIMENTS, InferenceConfig
 from deeplab_tf.crf import CrfParams, dense_crf
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-from deeplab_tf.inference import predict_probabilities
+from deeplab_tf.inference import bytes_per_pixel, predict_probabilities
 from deeplab_tf.model import build_network
 from deeplab_tf.saved_model import Description, decode_image, export_saved_model, is_saved_model, load_saved_model
 from tests.processes import resident_bytes
@@ -112,9 +112,8 @@ def test_a_loaded_export_knows_its_configuration_and_predicts_any_size(exported)
     assert is_saved_model(path) and not is_saved_model(os.path.dirname(path))
     assert path.endswith(os.path.join("saved_model", "1"))
     predict, description = load_saved_model(path)
-    assert (
-        description == Description(CONFIG, model.mean_rgb) and description.size == (None, None) and not description.crf
-    )
+    assert description == Description(CONFIG, model.mean_rgb, bytes_per_pixel=bytes_per_pixel(model, CONFIG.inference))
+    assert description.size == (None, None) and not description.crf
     for size in ((1, 1), (20, 33)):
         image = picture(*size)
         probabilities = predict(image)

@@ -279,7 +279,7 @@ def _check_setting(data: bytes, _: Path) -> bool:
 
 
 def _description_corpus(_: Path) -> list[bytes]:
-    description = Description(CONFIG, (1.0, 2.0, 3.5), crf=True, size=(33, None))
+    description = Description(CONFIG, (1.0, 2.0, 3.5), crf=True, size=(33, None), bytes_per_pixel=2048.5)
     return [description.to_json().encode()]
 
 
