@@ -29,7 +29,8 @@ flags.DEFINE_string(
     "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded; for EfficientNet "
     "the installed package's), hed (a VGG-16 "
     "trunk trained on ImageNet and BSDS, installed with the requirements; wants another solver, see the README), none "
-    "(random), a weights file, or the workdir of another run.",
+    "(random, with the statistics of the first crops in batch normalisations), a weights file, or the workdir of "
+    "another run.",
 )
 flags.DEFINE_bool(
     "dry_run",

@@ -2,10 +2,16 @@
 
 gamma / sqrt(variance + eps) scales the kernel and the rest is a bias: the same function as convolving and
 normalising, one pass over the feature map less. Only the kernels are trainable.
+
+The statistics come with the weights of a trained network. Where there are none, `measuring_statistics` takes them from
+images.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,6 +21,23 @@ from deeplab_tf.atrous import atrous_conv2d
 from deeplab_tf.atrous_depthwise import atrous_depthwise_conv2d
 
 PADDINGS = ("caffe", "same")
+_measuring = contextvars.ContextVar("_measuring", default=False)
+
+
+@contextlib.contextmanager
+def measuring_statistics() -> Iterator[None]:
+    """Makes layers that are called in here, eagerly, take their statistics from what they are given.
+
+    Each is left with the mean and the variance of its convolution over that batch. A network whose kernels are random
+    then gives numbers of one size at every depth, as it would if it normalised by the batch. With means 0 and variances
+    1 instead, ResNet-50's first loss is some 190,000. (Kraehenbuehl et al., "Data-dependent Initializations of
+    Convolutional Neural Networks", 2016, scale the weights so.)
+    """
+    token = _measuring.set(True)
+    try:
+        yield
+    finally:
+        _measuring.reset(token)
 
 
 class _FrozenBatchNorm(keras.layers.Layer):
@@ -46,11 +69,27 @@ class _FrozenBatchNorm(keras.layers.Layer):
             )
             setattr(self, name, variable)
 
-    def _folded(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Returns the kernel, the scale of each output channel, and the bias in `dtype`; the first two in float32."""
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the normalised convolution; see the class."""
+        if _measuring.get():
+            self._measure(x)
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(self.moving_variance + self.epsilon)
-        bias = tf.cast(self.beta - self.moving_mean * scale, dtype)
-        return tf.convert_to_tensor(self.kernel), scale, bias
+        bias = tf.cast(self.beta - self.moving_mean * scale, x.dtype)
+        kernel = self._scaled(tf.convert_to_tensor(self.kernel), scale)
+        return tf.nn.bias_add(self._convolve(x, tf.cast(kernel, x.dtype)), bias)
+
+    def _measure(self, x: tf.Tensor) -> None:
+        y = self._convolve(x, tf.cast(tf.convert_to_tensor(self.kernel), x.dtype))
+        mean, variance = tf.nn.moments(tf.cast(y, tf.float32), [0, 1, 2])
+        self.moving_mean.assign(mean)
+        self.moving_variance.assign(variance)
+
+    def _scaled(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        """Multiplies each output channel of the kernel."""
+        raise NotImplementedError
+
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
 
 
 class ConvBatchNorm(_FrozenBatchNorm):
@@ -98,20 +137,18 @@ class ConvBatchNorm(_FrozenBatchNorm):
         kernel_shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
         self._add_weights(kernel_shape, self.filters, "he_normal")
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the normalised convolution; see the class."""
-        kernel, scale, bias = self._folded(x.dtype)
-        kernel = tf.cast(kernel * scale, x.dtype)
+    def _scaled(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        return kernel * scale
+
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self.rate > 1:
-            y = atrous_conv2d(x, kernel, self.rate, self.implementation)
-        elif self.padding == "same" or self.stride == 1 or self.kernel_size == 1:
-            y = tf.nn.conv2d(x, kernel, self.stride, padding="SAME")
-        else:
-            # An operation of its own: with a padding in numbers the gradients of a convolution in bfloat16 take a
-            # hundred times as long on CPUs.
-            pad = [self.kernel_size // 2] * 2
-            y = tf.nn.conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), kernel, self.stride, padding="VALID")
-        return tf.nn.bias_add(y, bias)
+            return atrous_conv2d(x, kernel, self.rate, self.implementation)
+        if self.padding == "same" or self.stride == 1 or self.kernel_size == 1:
+            return tf.nn.conv2d(x, kernel, self.stride, padding="SAME")
+        # An operation of its own: with a padding in numbers the gradients of a convolution in bfloat16 take a
+        # hundred times as long on CPUs.
+        pad = [self.kernel_size // 2] * 2
+        return tf.nn.conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), kernel, self.stride, padding="VALID")
 
 
 class DepthwiseConvBatchNorm(_FrozenBatchNorm):
@@ -151,12 +188,10 @@ class DepthwiseConvBatchNorm(_FrozenBatchNorm):
         initializer = keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="truncated_normal")
         self._add_weights((self.kernel_size, self.kernel_size, channels, 1), channels, initializer)
 
-    def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns the normalised convolution; see the class."""
-        kernel, scale, bias = self._folded(x.dtype)
-        kernel = tf.cast(kernel * scale[:, tf.newaxis], x.dtype)
+    def _scaled(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+        return kernel * scale[:, tf.newaxis]
+
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self.rate > 1:
-            y = atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation)
-        else:
-            y = tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME")
-        return tf.nn.bias_add(y, bias)
+            return atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation)
+        return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME")

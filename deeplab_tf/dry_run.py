@@ -50,7 +50,7 @@ def rehearse(
         raise UserError(f"cannot make the folder --workdir={workdir}: {parent} cannot be written.")
     model, optimizer = build(config, strategy)
     print(training_report.summary(config, model, strategy, workdir), flush=True)
-    initialise(model, init, config.train.seed, config.info.class_names)
+    initialise(model, init, config, make_batches)
     settings = config.train
     with tempfile.TemporaryDirectory(prefix=".dry_run.", dir=parent) as folder:
         batches = devices.distribute(make_batches, strategy, settings.batch_size, 0, model.mean_rgb)

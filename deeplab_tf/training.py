@@ -17,6 +17,7 @@ from deeplab_tf import devices, stop_signals, weights
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.checkpoints import Checkpoints
 from deeplab_tf.config import Config
+from deeplab_tf.conv_batch_norm import measuring_statistics
 from deeplab_tf.devices import MakeBatches
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab, build_network
@@ -26,6 +27,8 @@ from deeplab_tf.resize import next_clean_size
 from deeplab_tf.train_step import build_train_step
 from deeplab_tf.training_report import summary, training_picture
 from deeplab_tf.validation import Validation, ValidationSplit
+
+_IMAGES_FOR_STATISTICS = 16
 
 
 def train(
@@ -72,7 +75,7 @@ def train(
             if restored:
                 print(f"resuming at step {checkpoints.step} from {restored}")
             else:
-                initialise(model, init, config.train.seed, config.info.class_names)
+                initialise(model, init, config, make_batches)
         devices.copy_from_chief(strategy, checkpoints.variables)
         batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step, model.mean_rgb)
         if chief:
@@ -135,21 +138,28 @@ def freeze(model: DeepLab, groups: Sequence[str]) -> None:
             variable.trainable = False
 
 
-def initialise(model: DeepLab, init: str, seed: int, class_names: Sequence[str]) -> None:
+def initialise(model: DeepLab, init: str, config: Config, make_batches: MakeBatches) -> None:
     """Gives the network the weights that a training starts from, and says what was loaded.
 
     Args:
         model: the network.
         init: "imagenet", "hed", "none", a weights file or the workdir of another training.
-        seed: of what is drawn at random.
-        class_names: what the network is to tell apart. The classifier of a workdir with other classes is left out,
-            also where they are as many.
+        config: with the data set, whose classes the network is to tell apart. The classifier of a workdir with other
+            classes is left out, also where they are as many.
+        make_batches: of the training split. A network that starts at random takes the statistics of its batch
+            normalisations from the first images.
 
     Raises:
         UserError: a file that is not there or does not fit.
     """
+    seed, class_names = config.train.seed, config.info.class_names
     if init == "none":
         print("every weight starts at random (--init=none): this does not reach the paper's results.")
+        if any(variable.name == "moving_mean" for variable in model.variables):
+            images = _first_images(make_batches, model)
+            with measuring_statistics():
+                model.backbone(model.backbone.normalize(images))
+            print(f"the statistics of its batch normalisations are those of {len(images)} training images.")
     elif init == "imagenet":
         print(weights.load_imagenet(model, seed=seed))
     elif init == "hed":
@@ -164,6 +174,13 @@ def initialise(model: DeepLab, init: str, seed: int, class_names: Sequence[str])
             print(f"the classifier starts at random: {init} was trained for other classes, {', '.join(known)}.")
     else:
         print(weights.load_weights(model, init, seed))
+
+
+def _first_images(make_batches: MakeBatches, model: DeepLab) -> tf.Tensor:
+    """Returns the first crops of the training, float32 [n, H, W, 3], RGB 0..255."""
+    batches = make_batches(start_step=0, pipeline_index=0, num_pipelines=1, replicas=1, mean_rgb=model.mean_rgb)
+    crops = batches.map(lambda batch: batch["image"]).unbatch().unbatch()  # of [b, I, H, W, 3]
+    return next(iter(crops.batch(_IMAGES_FOR_STATISTICS)))
 
 
 def _build_solver(config: Config) -> keras.optimizers.Optimizer:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from deeplab_tf.aspp import ASPP, is_classifier
 from deeplab_tf.config import EXPERIMENTS
-from deeplab_tf.conv_batch_norm import ConvBatchNorm
+from deeplab_tf.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm, measuring_statistics
 from deeplab_tf.dropout import SeededDropout
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import DeepLab, build_model, build_network
@@ -142,6 +142,28 @@ def test_frozen_batch_normalisation_is_folded_right_and_only_kernels_train():
     convolved = tf.nn.conv2d(padded, kernel, 2, "VALID").numpy()  # Caffe's padding, also at even sizes
     expected = gamma * (convolved - mean) / np.sqrt(variance + 1e-5) + beta
     np.testing.assert_allclose(layer(x), expected, atol=1e-4 * expected.std())
+
+
+def test_measured_statistics_normalise_the_images_that_they_were_measured_on():
+    x = tf.constant(normal(4, 15, 13, 3))
+    layers = [
+        ConvBatchNorm(6, 3, 2, epsilon=1e-5),
+        DepthwiseConvBatchNorm(3, rate=2, epsilon=1e-5),
+        ConvBatchNorm(5, 1, epsilon=1e-5),
+    ]
+    with measuring_statistics():
+        y = x
+        for layer in layers:
+            y = layer(y)
+    for layer in layers:  # afterwards: each by what the one before gives now
+        x = layer(x)
+        assert np.abs(tf.reduce_mean(x, [0, 1, 2])).max() < 1e-4
+        np.testing.assert_allclose(tf.math.reduce_variance(x, [0, 1, 2]), 1, atol=1e-2)
+    np.testing.assert_array_equal(x, y)
+    before = [variable.numpy() for layer in layers for variable in layer.variables]
+    layers[0](tf.constant(normal(4, 15, 13, 3)))  # no longer measured
+    for variable, value in zip([v for layer in layers for v in layer.variables], before, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
 # Heads

@@ -1,5 +1,6 @@
 """`train` and `rehearse` in this process: what they leave, say and refuse."""
 
+import dataclasses
 import json
 import os
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf import dry_run, training, validation
+from deeplab_tf import config as configs
+from deeplab_tf import dry_run, train_step, training, validation
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.model import build_network
 from tests.tiny import tiny_network
 from tests.tiny_training import INFO, batches_of, configure, use_tiny_network, validation_split
 
@@ -45,6 +48,38 @@ def test_a_training_leaves_weights_checkpoints_scores_and_all_that_repeats_it(tr
     content = json.loads((workdir / "config.json").read_text())
     assert content["run"]["start_step"] == 4 and [run["start_step"] for run in content["earlier_runs"]] == [0]
     assert "continued with changed settings in train: iterations was 4, is 5" in capsys.readouterr().out
+
+
+def test_an_update_is_waited_for_when_the_next_one_is_started_or_it_is_to_be_kept(train, monkeypatch):
+    told = []
+
+    class Terms:
+        """Losses that a GPU is still computing."""
+
+        def __init__(self, terms, number):
+            self._terms, self._number = terms, number
+
+        def numpy(self):
+            told.append(f"wait for {self._number}")
+            return self._terms.numpy()
+
+    def build_watched_step(*arguments):
+        step, names = train_step.build_train_step(*arguments)
+
+        def start(batch):
+            number = sum(line.startswith("start") for line in told) + 1
+            told.append(f"start {number}")
+            return Terms(step(batch), number)
+
+        return start, names
+
+    monkeypatch.setattr(training, "build_train_step", build_watched_step)
+    train(iterations=6, save_every=4, eval_every=3, summary_every=100)
+    assert told == [
+        *("start 1", "start 2", "wait for 1", "start 3", "wait for 2", "wait for 3"),  # validated
+        *("start 4", "wait for 4"),  # saved
+        *("start 5", "start 6", "wait for 5", "wait for 6"),  # the last
+    ]
 
 
 def test_a_dry_run_tells_time_memory_and_disk_and_leaves_nothing(train, tmp_path, capsys):
@@ -113,12 +148,27 @@ def test_a_classifier_for_other_classes_starts_afresh_even_if_they_are_as_many(t
     workdir = train(iterations=1)
     loaded, fresh = tiny_network(seed=5, hidden_units=4), tiny_network(seed=5, hidden_units=4)
     trained = tiny_network(seed=6, hidden_units=4)
-    training.initialise(trained, str(workdir), 0, INFO.class_names)
+    config = configure()
+    training.initialise(trained, str(workdir), config, batches_of(config))
     assert "other classes" not in capsys.readouterr().out
-    names = DatasetInfo("mine", ("road", "sky", "tree"), pascal_palette(3)).class_names
-    training.initialise(loaded, str(workdir), 0, names)
+    config = dataclasses.replace(config, dataset=DatasetInfo("mine", ("road", "sky", "tree"), pascal_palette(3)))
+    training.initialise(loaded, str(workdir), config, batches_of(config))
     assert "was trained for other classes, dark, middle, bright" in capsys.readouterr().out
     for variable, before, there in zip(loaded.variables, fresh.variables, trained.variables, strict=True):
         expected = before if "fc8" in variable.path else there
         np.testing.assert_array_equal(variable.numpy(), expected.numpy())
         assert not np.array_equal(before.numpy(), there.numpy()) or "bias" in variable.path
+
+
+@pytest.mark.parametrize("experiment", ["resnet50_aspp", "efficientnet_lite0_aspp"])
+def test_a_random_network_with_batch_normalisation_starts_with_scores_of_a_sensible_size(experiment, capsys):
+    config = dataclasses.replace(configs.experiment_config(experiment), dataset=INFO)
+    config = configs.override(config, ["train.crop_size=33", "train.batch_size=4", "train.iter_size=2"])
+    model = build_network(config.model, 3)
+    image = 255 * np.random.default_rng(0).uniform(size=(1, 33, 33, 3)).astype(np.float32)
+    before = model(image).numpy().std()
+    training.initialise(model, "none", config, batches_of(config))
+    assert "batch normalisations are those of 16 training images" in capsys.readouterr().out
+    features = model.backbone(model.backbone.normalize(tf.constant(image))).numpy()
+    assert 0.1 < features.std() < 10
+    assert model(image).numpy().std() < 10 and (before > 1000 or experiment != "resnet50_aspp")
