@@ -180,6 +180,8 @@ def bytes_per_pixel(model: DeepLab, options: InferenceConfig) -> float:
 
 
 def _require_memory(model: DeepLab, options: InferenceConfig, image: np.ndarray) -> None:
+    if image.size <= 3 * memory.SMALL_PIXELS:
+        return  # before the classes are counted, which takes a moment too
     remedy = "Cut it into tiles with --tile=1025 (InferenceConfig(tile=1025)), or make it smaller."
     require_memory(image, options, _num_classes(model), lambda: bytes_per_pixel(model, options), remedy)
 
