@@ -6,6 +6,8 @@ networks   forward and forward + backward of whole networks, deinterlaced and by
 rates      one layer on a map of fixed size, at rate 1 to 24
 strides    a network re-strided from output stride 32 to 16, 8 and 4, with the same weights
 chain      conv5 and blocks of res4 and res5 that stay deinterlaced from entry to exit, against layer by layer
+phases     layers at rates 2 and 4, four images: deinterlaced, dilated, and the ordinary convolution of phases that are
+           there already, than which no way of splitting and joining a map can be faster
 
 The ways take turns in one process; their peak memory, beyond what the built network holds, is that of a process for
 each. A section's results go to DIR/atrous_SECTION.json, its plot to a .png beside it. The same command goes on where it
@@ -80,6 +82,24 @@ def layer(implementation: str, rate: int) -> Callable[[], Any]:
     return lambda: graph()[0, 0, 0, 0].numpy()
 
 
+def phases(way: str, layer_name: str, cells: int, precision: str) -> Callable[[], Any]:
+    """A 3x3 convolution of four images: an implementation of `atrous_conv2d`, or "phases alone"."""
+    import tensorflow as tf
+
+    from deeplab_tf.atrous import atrous_conv2d, deinterlace
+
+    rate, channels, filters = PHASES[layer_name]
+    random = np.random.default_rng(0)
+    x = tf.cast(tf.constant(random.standard_normal((4, cells, cells, channels), np.float32)), precision)
+    kernel = tf.cast(tf.constant(random.standard_normal((3, 3, channels, filters), np.float32)), precision)
+    if way == "phases alone":
+        x = deinterlace(x, rate)
+    ordinary = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), autograph=False)
+    atrous = tf.function(lambda x, kernel: atrous_conv2d(x, kernel, rate, way), autograph=False)
+    graph = ordinary if way == "phases alone" else atrous
+    return lambda: graph(x, kernel)[0, 0, 0, 0].numpy()
+
+
 def restrided(experiment: str, stride: int) -> Callable[[], Any]:
     """A network of output stride 32, re-strided, at a crop of 321 pixels."""
     import dataclasses
@@ -147,6 +167,14 @@ CHAINS = {
     "4 blocks of res4, rate 2": (2, 1024, block(256) * 4),
     "2 blocks of res5, rate 4": (4, 2048, block(512) * 2),
 }
+# Rate, channels in and out.
+PHASES = {
+    "conv5": (2, 512, 512),
+    "res4": (2, 256, 256),
+    "res5": (4, 512, 512),
+    "fc6, rate 2": (2, 512, 1024),
+    "fc6, rate 4": (4, 512, 1024),
+}
 PASSES = {"forward": False, "forward + backward": True}
 RATES = (1, 2, 4, 8, 12, 18, 24)
 # Section -> what is compared -> way -> its builder and arguments.
@@ -175,6 +203,14 @@ SECTIONS: dict[str, dict[str, dict[str, tuple[Any, ...]]]] = {
         for name in CHAINS
         for label, training in PASSES.items()
     },
+    "phases": {
+        f"{name}, {cells}x{cells}, {precision}": {
+            way: (phases, way, name, cells, precision) for way in ("phases alone", "deinterlace", "dilated")
+        }
+        for precision in ("float32", "bfloat16")
+        for cells in (41, 65)
+        for name in PHASES
+    },
 }
 
 
@@ -199,7 +235,7 @@ def table(results: Results) -> str:
     lines = ["| | way | ms, median (quartiles) | CPU ms | peak MiB |", "|---|---|---|---|---|"]
     for name, ways in results.items():
         for way, times in ways.items():
-            wall = f"{times['median']:.0f} ({times['low']:.0f}-{times['high']:.0f})"
+            wall = f"{times['median']:.3g} ({times['low']:.3g}-{times['high']:.3g})"
             lines.append(f"| {name} | {way} | {wall} | {times['cpu']:.0f} | {times.get('mebibytes', np.nan):.0f} |")
     return "\n".join(lines)
 

@@ -249,20 +249,14 @@ def _forward_by(form: Form, gradient_form: Form, x: tf.Tensor, kernel: tf.Tensor
 
 def _convolve_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
     """Sec. 3.1: deinterlaces, convolves, interlaces."""
-    height, width = _spatial_shape(x)
-    kernel_height, kernel_width = kernel.shape[0], kernel.shape[1]
-    if kernel_height % 2 and kernel_width % 2:
-        # Half of (k - 1) * r is a whole number of phase cells, so each phase can be padded by itself.
-        phases = tf.nn.conv2d(deinterlace(x, rate), kernel, strides=1, padding="SAME")
-        return interlace(phases, rate, height, width)
-    # The taps of an even kernel fall between the phases of its centre: pad the whole map first.
     paddings, crops = [], []
-    for size, kernel_size in ((height, kernel_height), (width, kernel_width)):
-        total = (kernel_size - 1) * rate
-        to_multiple = -(size + total) % rate
-        paddings.append([total // 2, total - total // 2 + to_multiple])
-        crops.append([0, to_multiple])
-    phases = tf.nn.conv2d(tf.space_to_batch(x, [rate, rate], paddings), kernel, strides=1, padding="VALID")
+    for size, kernel_size in zip(_spatial_shape(x), kernel.shape[:2], strict=True):
+        # The taps of an even kernel fall between the phases of its centre: the map is moved until they meet.
+        before = (kernel_size - 1) * rate // 2 - (kernel_size - 1) // 2 * rate
+        to_multiple = -(before + size) % rate
+        paddings.append([before, to_multiple])
+        crops.append([0, before + to_multiple])
+    phases = tf.nn.conv2d(tf.space_to_batch(x, [rate, rate], paddings), kernel, strides=1, padding="SAME")
     return tf.batch_to_space(phases, [rate, rate], crops)
 
 

@@ -326,3 +326,13 @@ def test_wrong_arguments_are_refused():
     for fixed in ({"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"data_format": "channels_first"}):
         with pytest.raises(ValueError, match=f"takes no {next(iter(fixed))}"):
             AtrousConv2D(2, 3, **fixed)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3, 4, 5])
+def test_phases_are_no_larger_than_the_map_needs(kernel_size):
+    """Also for an even kernel, whose padding is no whole number of cells of a phase."""
+    x, kernel = tf.zeros([1, 65, 65, 2]), tf.zeros([kernel_size, kernel_size, 2, 3])
+    compute = tf.function(lambda x: atrous_conv2d(x, kernel, 4), autograph=False)
+    operations = compute.get_concrete_function(x).graph.get_operations()
+    [convolution] = [operation for operation in operations if operation.type == "Conv2D"]
+    assert convolution.inputs[0].shape == [16, 17, 17, 2]
