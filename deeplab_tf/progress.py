@@ -41,13 +41,20 @@ class Progress:
             else None
         )
 
-    def update(self, step: int, loss: float, learning_rate: float) -> None:
-        """Counts `step` as done."""
+    def update(self, step: int, loss: float, learning_rate: float, started: float) -> None:
+        """Counts `step` as done.
+
+        Args:
+            step: its number.
+            loss: its loss.
+            learning_rate: its learning rate.
+            started: when it was started, in seconds of `time.monotonic`; several may be told of at once.
+        """
         now = time.monotonic()
         if self._first:  # it also prepared, which says nothing about those to come
             self._first = False
             self._times.clear()
-        self._times.append((step, now))
+        self._times.append((step, started))
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {loss:.3f}, {self.images_per_second:.2f} images/s", refresh=False)
             self._bar.update(step - self._bar.n)

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -215,12 +216,14 @@ class _Update(NamedTuple):
         batch: what it learns from.
         learning_rate: float32 [].
         terms: its losses, float32 [terms].
+        started: when, in seconds of `time.monotonic`.
     """
 
     step: int
     batch: dict[str, Any]
     learning_rate: tf.Tensor
     terms: tf.Tensor
+    started: float
 
 
 class _Loop:
@@ -266,7 +269,7 @@ class _Loop:
             running: _Update | None = None
             for done in range(self._checkpoints.step + 1, settings.iterations + 1):
                 learning_rate, batch = self._optimizer.learning_rate, next(batches)
-                started = _Update(done, batch, learning_rate, step(batch))
+                started = _Update(done, batch, learning_rate, step(batch), time.monotonic())
                 if running:  # a GPU that has computed its losses finds the next update waiting
                     self._report(running, names)
                 running = started
@@ -302,7 +305,7 @@ class _Loop:
         loss = float(terms.sum())
         if not math.isfinite(loss):
             raise UserError(f"the loss is {loss} at step {done}; {self._checkpoints.advice()}")
-        self._progress.update(done, loss, learning_rate)
+        self._progress.update(done, loss, learning_rate, update.started)
         every, last = self._config.train.summary_every, done == self._config.train.iterations
         if not self._summaries:
             return
