@@ -94,9 +94,9 @@ def phases(way: str, layer_name: str, cells: int, precision: str) -> Callable[[]
     kernel = tf.cast(tf.constant(random.standard_normal((3, 3, channels, filters), np.float32)), precision)
     if way == "phases alone":
         x = deinterlace(x, rate)
-    ordinary = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), autograph=False)
-    atrous = tf.function(lambda x, kernel: atrous_conv2d(x, kernel, rate, way), autograph=False)
-    graph = ordinary if way == "phases alone" else atrous
+        graph = tf.function(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, "SAME"), autograph=False)
+    else:
+        graph = tf.function(lambda x, kernel: atrous_conv2d(x, kernel, rate, way), autograph=False)
     return lambda: graph(x, kernel)[0, 0, 0, 0].numpy()
 
 

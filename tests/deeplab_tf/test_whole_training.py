@@ -14,6 +14,7 @@ from deeplab_tf import workdir as workdirs
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.model import build_network
+from deeplab_tf.progress import Progress
 from tests.tiny import tiny_network
 from tests.tiny_training import INFO, batches_of, configure, use_tiny_network, validation_split
 
@@ -80,6 +81,13 @@ def test_an_update_is_waited_for_when_the_next_one_is_started_or_it_is_to_be_kep
         *("start 4", "wait for 4"),  # saved
         *("start 5", "start 6", "wait for 5", "wait for 6"),  # the last
     ]
+
+
+def test_images_a_second_count_from_when_updates_were_started():
+    progress = Progress(0, iterations=9, images_per_step=4, silent=True)
+    for step, started in ((1, 100.0), (2, 102.0), (3, 104.0)):  # all told of in one moment
+        progress.update(step, 1.0, 0.1, started)
+    assert progress.images_per_second == 2
 
 
 def test_a_dry_run_tells_time_memory_and_disk_and_leaves_nothing(train, tmp_path, capsys):
