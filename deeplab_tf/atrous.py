@@ -14,6 +14,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deeplab_tf import winograd
+from deeplab_tf.winograd import USUAL_CELLS
+
 IMPLEMENTATIONS = ("deinterlace", "dilated", "auto")
 # Up to so many cells a side of a phase, adding the taps one by one is faster than deinterlacing. In bfloat16 matrix
 # units make products cheap: forward, multiplying zeros soon costs less than moving maps around.
@@ -21,7 +24,6 @@ SMALL_PHASE_CELLS = 11
 SMALL_PHASE_CELLS_BFLOAT16 = 6
 LARGE_KERNEL = 7  # of so many taps a side the products, not the moving of maps, take the time, in bfloat16 too
 MANY_IMAGES = 4  # from here on TensorFlow's dilated convolution is faster forward, in float32
-USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
 
 Form = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel and rate to y
 
@@ -78,7 +80,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         rate: r >= 1, in feature-map cells.
         implementation: "deinterlace" (Sec. 3.1); "dilated", TensorFlow's own dilated convolution; or "auto", the
             first, but the second where that was measured to be faster: on CPUs only forward, for inference (a training
-            step in bfloat16 is faster with the first); on GPUs in bfloat16, forward and backward.
+            step in bfloat16 is faster with the first); on GPUs in bfloat16, forward and backward. Where
+            `winograd.allowed`, any of them may be computed by `winograd.conv2d`.
 
     Returns:
         Same dtype as x, [B, H, W, F].
@@ -88,6 +91,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     """
     x = feature_map(x, rate)
     check_implementation(implementation)
+    if winograd.is_faster(x, kernel, rate):
+        return winograd.conv2d(x, kernel, rate)
     if rate == 1 or implementation == "dilated":
         return _dilated(x, kernel, rate)
     form = _form(x, kernel, rate)

@@ -224,6 +224,8 @@ class InferenceConfig:
             the network's sizes ask for.
         align_corners: how images and scores are resized. False is for networks that were trained so; then nothing is
             padded unless `pad_to` says it.
+        winograd: compute wide 3x3 convolutions with half of the multiplications (`winograd.py`) where that is faster:
+            in float32 on CPUs. It doubles their kernels, in memory and in exports.
     """
 
     flip: bool = False
@@ -231,6 +233,7 @@ class InferenceConfig:
     tile_overlap: int = 128
     pad_to: int = 0
     align_corners: bool = True
+    winograd: bool = True
 
     def __post_init__(self) -> None:
         _require_representable("inference", self)

@@ -141,9 +141,9 @@ class ConvBatchNorm(_FrozenBatchNorm):
         return kernel * scale
 
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if self.rate > 1:
+        if self.stride == 1:
             return atrous_conv2d(x, kernel, self.rate, self.implementation)
-        if self.padding == "same" or self.stride == 1 or self.kernel_size == 1:
+        if self.padding == "same" or self.kernel_size == 1:
             return tf.nn.conv2d(x, kernel, self.stride, padding="SAME")
         # An operation of its own: with a padding in numbers the gradients of a convolution in bfloat16 take a
         # hundred times as long on CPUs.

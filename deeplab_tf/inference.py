@@ -18,10 +18,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf import memory
+from deeplab_tf import memory, winograd
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
-from deeplab_tf.fold import fold_weights
+from deeplab_tf.fold import FoldedFunction, fold_weights
 from deeplab_tf.model import DeepLab
 from deeplab_tf.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
 
@@ -62,6 +62,28 @@ def build_inference(
         return (straight + mirrored) / 2
 
     return probabilities
+
+
+def fold_inference(
+    model: DeepLab, options: InferenceConfig = PLAIN, size: tuple[int | None, int | None] = (None, None)
+) -> FoldedFunction:
+    """Builds the graph of `build_inference` for a network that does not change any more: what answers in the end.
+
+    What depends on the weights alone is computed once, and so float32 convolutions may be computed by `winograd.py`.
+
+    Args:
+        model: the network, trained: later changes of its weights are not seen.
+        options: as for `build_inference`.
+        size: as for `build_inference`.
+
+    Returns:
+        The graph, and its weights.
+
+    Raises:
+        UserError: tiles that overlap so much that they cannot be moved.
+    """
+    with winograd.allowed(options.winograd):
+        return fold_weights(build_inference(model, options, size))
 
 
 def build_scores(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -130,7 +152,7 @@ def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callabl
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
     """
-    folded = fold_weights(build_inference(model, options))
+    folded = fold_inference(model, options)
 
     def predict(image: np.ndarray) -> np.ndarray:
         _require_memory(model, options, image)

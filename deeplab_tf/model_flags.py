@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 flags.disclaim_key_flags()
 
 # The fields of InferenceConfig, each with a flag of its name.
-_INFERENCE = ("flip", "tile", "tile_overlap", "pad_to", "align_corners")
+_INFERENCE = ("flip", "tile", "tile_overlap", "pad_to", "align_corners", "winograd")
 
 
 def define(workdir: bool = True, weights: bool = True) -> None:
@@ -60,6 +60,12 @@ def define(workdir: bool = True, weights: bool = True) -> None:
         "align_corners",
         None,
         "Resize with the corners aligned (the default); --noalign_corners for PyTorch's networks.",
+    )
+    flags.DEFINE_bool(
+        "winograd",
+        None,
+        "In float32 on CPUs: wide 3x3 convolutions with half of the multiplications (the default). Without, an export is "
+        "smaller, and slower on CPUs.",
     )
 
 

@@ -16,8 +16,7 @@ from deeplab_tf.config import Config
 from deeplab_tf.crf import MIN_PROBABILITY, CrfParams
 from deeplab_tf.dataset_info import require_fields
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.fold import fold_weights
-from deeplab_tf.inference import build_inference, bytes_per_pixel
+from deeplab_tf.inference import bytes_per_pixel, fold_inference
 from deeplab_tf.mean_field import refine
 from deeplab_tf.model import DeepLab
 from deeplab_tf.warm_up import write_warm_up
@@ -96,7 +95,7 @@ class _Servable(tf.Module):
         self._crf = config.crf if description.crf else None
         self._palette = config.info.palette
         self._names = config.info.class_names
-        self._network = fold_weights(build_inference(model, config.inference, size))
+        self._network = fold_inference(model, config.inference, size)
         images = tf.TensorSpec([None, *size, 3], tf.uint8, name="images")
         encoded = tf.TensorSpec([None], tf.string, name="images")
         # The same function in all signatures, so that the graph is stored once.

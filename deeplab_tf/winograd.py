@@ -1,0 +1,169 @@
+"""3x3 convolutions with half of the multiplications: Winograd's minimal filtering, along the rows.
+
+A filter of 3 taps makes 4 outputs from 6 inputs with 6 multiplications instead of 12 (Winograd, "Arithmetic Complexity
+of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016, Sec. 4):
+
+    y = A^T [(G g) * (B^T d)]      g: 3 taps, d: 6 inputs, y: 4 outputs, *: number by number
+
+Here the filter runs down the columns of a feature map. d, y and g are then rows of cells: * is a convolution by a 1x3
+kernel, which the library is asked for, and G g depends on the weights alone (`fold.py` computes it once). B^T and A^T
+are applied to all rows in one matrix product each. An atrous filter combines rows that are `rate` apart, which is
+another matrix of the same size: there is nothing to deinterlace.
+
+The sums are the same in another order; rounding grows by a factor of three or so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+TAPS = 3
+LEAST_CHANNELS = 256  # with fewer, in or out, moving the rows takes what the multiplications save
+USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
+# Of the multiplications that a convolution without it has; the share that is left at usual rates is 0.5.
+WORTHWHILE = 0.65
+_allowed = contextvars.ContextVar("_allowed", default=False)
+
+
+class Filter(NamedTuple):
+    """F(m, 3): m outputs from m + 2 inputs, by multiplying polynomials by their values at m + 1 points and infinity.
+
+    Attributes:
+        output_transform: A^T, [m, m + 2].
+        kernel_transform: G, [m + 2, 3].
+        input_transform: B^T, [m + 2, m + 2].
+    """
+
+    output_transform: np.ndarray
+    kernel_transform: np.ndarray
+    input_transform: np.ndarray
+
+    @classmethod
+    def at(cls, *points: float) -> Filter:
+        """Makes the filter of m + 1 different points (Toom and Cook's multiplication, transposed)."""
+        outputs, inputs = len(points) - 1, len(points) + 1
+        return cls(_values(points, outputs).T, _values(points, TAPS), np.linalg.inv(_values(points, inputs)).T)
+
+    @property
+    def outputs(self) -> int:
+        """M."""
+        return len(self.output_transform)
+
+    @property
+    def inputs(self) -> int:
+        """M + 2, and so many multiplications."""
+        return len(self.input_transform)
+
+
+def _values(points: tuple[float, ...], terms: int) -> np.ndarray:
+    """1, x, x^2, ... at some points, and the leading coefficient alone at infinity: float64 [points + 1, terms]."""
+    return np.vstack([np.power.outer(np.array(points), np.arange(terms)), np.eye(terms)[-1]])
+
+
+F4 = Filter.at(0, 1, -1, 0.5, -0.5)
+# For rates that leave a phase some six rows, which two tiles of four fill badly; its kernels take a third more memory.
+F6 = Filter.at(0, 1, -1, 0.5, -0.5, 2, -2)
+
+
+@contextlib.contextmanager
+def allowed(value: bool = True) -> Iterator[None]:
+    """Lets convolutions that are traced in here be computed so, where `is_faster` says that it pays."""
+    token = _allowed.set(value)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def is_faster(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> bool:
+    """Says whether `conv2d` is allowed, and was measured to be faster: wide 3x3 kernels, float32, CPUs.
+
+    Args:
+        x: [B, H, W, C].
+        kernel: [kh, kw, C, F].
+        rate: r >= 1; with very high ones most taps fall outside of the map, and whoever leaves these out is faster.
+    """
+    return (
+        _allowed.get()
+        and x.dtype == tf.float32
+        and tuple(kernel.shape[:2]) == (TAPS, TAPS)
+        and min(kernel.shape[2:]) >= LEAST_CHANNELS
+        and _multiplications(_rows(x), rate, _filter_for(x, rate)) < WORTHWHILE * TAPS * _rows(x)
+        and not tf.config.list_physical_devices("GPU")
+    )
+
+
+def conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int = 1) -> tf.Tensor:
+    """Convolves with a 3x3 kernel whose taps are `rate` cells apart; stride 1, padded with zeros to the size of x.
+
+    Args:
+        x: float [B, H, W, C]; B, H and W may be unknown at graph time.
+        kernel: [3, 3, C, F], dtype of x.
+        rate: r >= 1, in feature-map cells.
+
+    Returns:
+        Same dtype as x, [B, H, W, F].
+    """
+    channels, filters = kernel.shape[2:]
+    batch, height, width = (tf.shape(x)[i] if x.shape[i] is None else x.shape[i] for i in range(3))
+    chosen = _filter_for(x, rate)
+    tiles = _tiles(height, rate, chosen.outputs)
+    gather, scatter = _row_transforms(height, rate, tiles, chosen, x.dtype)
+    kernels = tf.tensordot(tf.constant(chosen.kernel_transform, x.dtype), kernel, 1)  # [m + 2, 3, C, F]
+    rows = tf.reshape(x, [batch, height, width * channels])
+    products = []
+    for gather_one, row_kernel in zip(tf.unstack(gather), tf.split(kernels, chosen.inputs), strict=True):
+        # One by one: a matrix product whose two sides are both repeated along a batch crashes TensorFlow 2.21.
+        gathered = tf.reshape(tf.matmul(gather_one, rows), [batch, tiles, width, channels])
+        product = tf.nn.conv2d(gathered, row_kernel, 1, "SAME", dilations=[1, rate])
+        products.append(tf.reshape(product, [batch, tiles, width * filters]))
+    y = tf.matmul(scatter, tf.concat(products, axis=1))
+    return tf.ensure_shape(tf.reshape(y, [batch, height, width, filters]), [*x.shape[:3], filters])
+
+
+def _rows(x: tf.Tensor) -> int:
+    return USUAL_CELLS if x.shape[1] is None else x.shape[1]
+
+
+def _filter_for(x: tf.Tensor, rate: int) -> Filter:
+    few, many = (_multiplications(_rows(x), rate, some) for some in (F6, F4))
+    return F6 if few < 0.75 * many else F4
+
+
+def _multiplications(rows: int, rate: int, some: Filter) -> int:
+    """For a column of the map; without minimal filtering there are 3 for each row."""
+    return _tiles(rows, rate, some.outputs) * some.inputs
+
+
+def _tiles(height: int | tf.Tensor, rate: int, outputs: int) -> int | tf.Tensor:
+    """How many tiles of some output rows, `rate` apart, cover a map."""
+    rest = height % (outputs * rate)
+    return height // (outputs * rate) * rate + (tf.minimum(rest, rate) if tf.is_tensor(rest) else min(rest, rate))
+
+
+def _row_transforms(
+    height: int | tf.Tensor, rate: int, tiles: int | tf.Tensor, chosen: Filter, dtype: tf.DType
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what the tiles take from the rows of a map, and what they give to them.
+
+    [m + 2, T, H], by the input transform: how much of row h tile t gathers for each of its products. [H, (m + 2) * T],
+    by the output transform: how much of each product row h is made of. Rows outside of the map are zeros.
+    """
+    tile = tf.range(tiles)
+    first = tile // rate * (chosen.outputs * rate) + tile % rate  # [T], the first output row
+
+    def rows_of(transform: np.ndarray, offsets: range) -> tf.Tensor:
+        rows = first[:, tf.newaxis] + tf.constant(list(offsets)) * rate  # [T, offsets]
+        one_hot = tf.reshape(tf.one_hot(rows, height, axis=1, dtype=dtype), [tiles * height, len(offsets)])
+        # What changes stands first: told that weights do not change, TensorFlow keeps the second one.
+        return tf.reshape(tf.matmul(one_hot, tf.constant(transform, dtype)), [tiles, height, chosen.inputs])
+
+    gather = tf.transpose(rows_of(chosen.input_transform.T, range(-1, chosen.inputs - 1)), [2, 0, 1])
+    scatter = tf.transpose(rows_of(chosen.output_transform, range(chosen.outputs)), [1, 2, 0])
+    return gather, tf.reshape(scatter, [height, chosen.inputs * tiles])
