@@ -64,8 +64,8 @@ def define(workdir: bool = True, weights: bool = True) -> None:
     flags.DEFINE_bool(
         "winograd",
         None,
-        "In float32 on CPUs: wide 3x3 convolutions with half of the multiplications (the default). Without, an export is "
-        "smaller, and slower on CPUs.",
+        "In float32 on CPUs: wide 3x3 convolutions with half of the multiplications (the default). "
+        "An export with --nowinograd is smaller, and slower on CPUs.",
     )
 
 
