@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info", "deeplab_tf.files"}
-LEAVES = "atrous losses metrics normalization optimizer permutohedral pooling resize visualize dropout".split()
+LEAVES = "winograd losses metrics normalization optimizer permutohedral pooling resize visualize dropout".split()
 LEAVES += "fold warm_up fixed_size native_messages image_files in_order batch/manifest".split()
 WITH_FLAGS = {"command_line.py", "model_flags.py", "__main__.py", "batch_predict.py", "convert.py", "check.py"}
 WITH_FLAGS |= {"train.py", "eval.py", "predict.py", "export.py"}
@@ -35,6 +35,10 @@ def name_of(path):
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_a_leaf_imports_nothing_of_ours(leaf):
     assert own(ROOT / "deeplab_tf" / f"{leaf}.py", "deeplab_tf") <= ALLOWED_EVERYWHERE
+
+
+def test_atrous_convolution_knows_only_a_faster_way_to_compute_it():
+    assert own(ROOT / "deeplab_tf" / "atrous.py", "deeplab_tf") == {"deeplab_tf.winograd"}
 
 
 def test_the_model_never_imports_the_data_sets():
