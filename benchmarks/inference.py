@@ -27,6 +27,7 @@ SIDE, CLASSES = 513, 21
 VARIANTS = {
     "TensorFlow float32": {"precision": "float32", "size": (SIDE, SIDE)},
     "TensorFlow float32, any size": {"precision": "float32"},
+    "TensorFlow float32, --nowinograd": {"precision": "float32", "size": (SIDE, SIDE), "winograd": False},
     "TensorFlow bfloat16": {"precision": "bfloat16", "size": (SIDE, SIDE)},
     "TensorFlow float32, with CRF": {"precision": "float32", "size": (SIDE, SIDE), "crf": True},
 }
@@ -75,14 +76,14 @@ def compare(network: str, arguments: argparse.Namespace) -> None:
             for worker in dice.sample(list(workers.values()), len(workers)):
                 worker.ask()
         print(f"\n{network}, {SIDE}x{SIDE}, batch 1")
-        print(f"{'':<30}{'best s':>8}{'median s':>10}{'ratio':>8}{'CPU s':>8}{'load s':>8}{'first s':>9}{'peak MB':>9}")
+        print(f"{'':<34}{'best s':>8}{'median s':>10}{'ratio':>8}{'CPU s':>8}{'load s':>8}{'first s':>9}{'peak MB':>9}")
         reference = workers.get("PyTorch eager")
         for name, worker in workers.items():
             best, median = min(worker.seconds), sorted(worker.seconds)[len(worker.seconds) // 2]
             ratio = f"{min(reference.seconds) / best:8.2f}" if reference else f"{'':>8}"
             start = worker.started
             print(
-                f"{name:<30}{best:8.3f}{median:10.3f}{ratio}{min(worker.cpu):8.3f}{start['load']:8.1f}{start['first']:9.1f}"
+                f"{name:<34}{best:8.3f}{median:10.3f}{ratio}{min(worker.cpu):8.3f}{start['load']:8.1f}{start['first']:9.1f}"
                 f"{worker.peak_mb:9.0f}",
                 flush=True,
             )
@@ -146,14 +147,15 @@ def export(network: str, folder: str, variants: dict[str, dict]) -> dict[str, st
 import dataclasses, sys
 sys.path.insert(0, {str(ROOT)!r})
 import keras
-from deeplab_tf.config import EXPERIMENTS
+from deeplab_tf.config import EXPERIMENTS, InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.model import build_network
 from deeplab_tf.saved_model import export_saved_model
 info = DatasetInfo("random", tuple(f"class {{i}}" for i in range({CLASSES})), pascal_palette({CLASSES}))
 for options, path in {[(options, paths[name]) for name, options in variants.items()]!r}:
     keras.utils.set_random_seed(0)
-    config = dataclasses.replace(EXPERIMENTS[{network!r}], dataset=info)
+    asked = InferenceConfig(winograd=options.pop("winograd", True))
+    config = dataclasses.replace(EXPERIMENTS[{network!r}], dataset=info, inference=asked)
     model = build_network(config.model, info.num_classes, options.pop("precision"))
     export_saved_model(model, config, path, **options)
 """
