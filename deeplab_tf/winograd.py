@@ -26,8 +26,7 @@ import tensorflow as tf
 TAPS = 3
 LEAST_CHANNELS = 256  # with fewer, in or out, moving the rows takes what the multiplications save
 USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
-# Of the multiplications that a convolution without it has; the share that is left at usual rates is 0.5.
-WORTHWHILE = 0.65
+WORTHWHILE = 0.75  # so much of the multiplications of an ordinary convolution, those of the transforms included
 _allowed = contextvars.ContextVar("_allowed", default=False)
 
 
@@ -85,7 +84,7 @@ def is_faster(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> bool:
     """Says whether `conv2d` is allowed, and was measured to be faster: wide 3x3 kernels, float32, CPUs.
 
     Args:
-        x: [B, H, W, C].
+        x: [B, H, W, C]; high maps of few channels do not pay, where the graph knows that they are.
         kernel: [kh, kw, C, F].
         rate: r >= 1; with very high ones most taps fall outside of the map, and whoever leaves these out is faster.
     """
@@ -94,7 +93,7 @@ def is_faster(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> bool:
         and x.dtype == tf.float32
         and tuple(kernel.shape[:2]) == (TAPS, TAPS)
         and min(kernel.shape[2:]) >= LEAST_CHANNELS
-        and _multiplications(_rows(x), rate, _filter_for(x, rate)) < WORTHWHILE * TAPS * _rows(x)
+        and _share(_rows(x), kernel.shape[2:], rate, _filter_for(x, rate)) < WORTHWHILE
         and not tf.config.list_physical_devices("GPU")
     )
 
@@ -132,13 +131,20 @@ def _rows(x: tf.Tensor) -> int:
 
 
 def _filter_for(x: tf.Tensor, rate: int) -> Filter:
-    few, many = (_multiplications(_rows(x), rate, some) for some in (F6, F4))
+    few, many = (_products(_rows(x), rate, some) for some in (F6, F4))
     return F6 if few < 0.75 * many else F4
 
 
-def _multiplications(rows: int, rate: int, some: Filter) -> int:
-    """For a column of the map; without minimal filtering there are 3 for each row."""
+def _products(rows: int, rate: int, some: Filter) -> int:
+    """Rows that are convolved; each row of an ordinary convolution is made of 3."""
     return _tiles(rows, rate, some.outputs) * some.inputs
+
+
+def _share(rows: int, channels: tf.TensorShape, rate: int, some: Filter) -> float:
+    """Multiplications of `conv2d`, of its dense transforms too, over those of an ordinary convolution."""
+    inputs, outputs = channels
+    each = TAPS * inputs * outputs + rows * (inputs + outputs)
+    return _products(rows, rate, some) * each / (rows * TAPS**2 * inputs * outputs)
 
 
 def _tiles(height: int | tf.Tensor, rate: int, outputs: int) -> int | tf.Tensor:

@@ -81,6 +81,8 @@ def test_only_where_it_was_measured_to_be_faster():
     with winograd.allowed():
         assert all(winograd.is_faster(x, kernel, rate) for rate in (1, 2, 4, 6, 12, 18))
         assert not winograd.is_faster(x, kernel, 24)  # most taps fall outside
+        assert winograd.is_faster(tf.zeros([1, 129, 9, WIDE]), kernel, 1)
+        assert not winograd.is_faster(tf.zeros([1, 257, 9, WIDE]), kernel, 1)  # the transforms are dense
         assert not winograd.is_faster(tf.cast(x, tf.bfloat16), tf.cast(kernel, tf.bfloat16), 1)
         assert not winograd.is_faster(x, tf.zeros([1, 1, WIDE, WIDE]), 1)
         assert not winograd.is_faster(x, tf.zeros([3, 3, WIDE, WIDE - 1]), 1)
