@@ -37,12 +37,15 @@ def main(data_dir: str, split: str, count: int, paths: list[str]) -> None:
     differing, widest, pixels = dict.fromkeys(paths, 0), dict.fromkeys(paths, 0.0), 0
     reference = models[paths[0]][1]
     for _, image, labels in pipeline.evaluation_examples(data_dir, split).take(count).as_numpy_iterator():
-        probabilities = reference(image) if reference else None
-        first = None
+        probabilities = first = None
         pixels += labels.size
         for path, (labels_of, _) in models.items():
             begin = time.monotonic()
-            answer = labels_of(image)
+            if path == paths[0] and reference:
+                probabilities = reference(image)
+                answer = probabilities.argmax(axis=-1).astype(np.uint8)
+            else:
+                answer = labels_of(image)
             seconds[path] += time.monotonic() - begin
             matrices[path].update(labels, answer)
             first = answer if first is None else first
