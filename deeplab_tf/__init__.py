@@ -11,7 +11,7 @@ The tensor contract, the same in every file:
 Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*W, r rate.
 
     paper                              file
-    Sec. 3.1  atrous convolution       atrous.py, atrous_depthwise.py
+    Sec. 3.1  atrous convolution       atrous.py, atrous_depthwise.py, winograd.py (in answers)
     Sec. 3.1  VGG-16 and ResNet        vgg.py, resnet.py, conv_batch_norm.py, pooling.py, normalization.py
               EfficientNet-Lite0       efficientnet.py
     Sec. 3.1  a finer output stride    output_stride.py

@@ -51,12 +51,12 @@ class Filter(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """M."""
+        """How many outputs: m."""
         return len(self.output_transform)
 
     @property
     def inputs(self) -> int:
-        """M + 2, and so many multiplications."""
+        """How many inputs, and multiplications: m + 2."""
         return len(self.input_transform)
 
 
