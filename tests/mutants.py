@@ -32,6 +32,7 @@ RESULTS = ROOT / "build" / "mutants.json"
 _MEMORY = "tests/deeplab_tf/test_extremes.py::test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused"
 TESTS = {
     "deeplab_tf/atrous.py": ["tests/deeplab_tf/test_atrous.py"],
+    "deeplab_tf/winograd.py": ["tests/deeplab_tf/test_winograd.py"],
     "deeplab_tf/losses.py": ["tests/deeplab_tf/test_losses.py"],
     "deeplab_tf/metrics.py": ["tests/deeplab_tf/test_metrics.py"],
     "deeplab_tf/optimizer.py": ["tests/deeplab_tf/test_optimizer.py"],
