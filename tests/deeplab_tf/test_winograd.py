@@ -75,6 +75,15 @@ def test_a_usual_map_takes_half_of_the_multiplications(rate, products_of_a_tile,
     assert sum(op.inputs[0].shape[1] for op in products) == multiplications  # of 3 * 65
 
 
+@pytest.mark.parametrize("rate", [1, 2, 3, 12])
+def test_no_tile_too_many_whether_the_height_is_known_or_not(rate):
+    for height in range(1, 60):
+        phases = [len(range(phase, height, rate)) for phase in range(rate)]
+        needed = sum(-(-rows // 4) for rows in phases)
+        assert winograd._tiles(height, rate, 4) == needed
+        assert int(winograd._tiles(tf.constant(height), rate, 4)) == needed
+
+
 def test_only_where_it_was_measured_to_be_faster():
     x, kernel = tf.zeros([1, 65, 65, WIDE]), tf.zeros([3, 3, WIDE, WIDE])
     assert not winograd.is_faster(x, kernel, 1)
