@@ -10,7 +10,6 @@ ratios are over the time of "winograd"; the errors are the largest ones against 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -74,5 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")  # as the commands that answer
-    command_line.run(main)
+    command_line.run(main, frozen_weights=True)

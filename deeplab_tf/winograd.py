@@ -66,8 +66,10 @@ def _values(points: tuple[float, ...], terms: int) -> np.ndarray:
 
 
 F4 = Filter.at(0, 1, -1, 0.5, -0.5)
-# For rates that leave a phase some six rows, which two tiles of four fill badly; its kernels take a third more memory.
+# For rates that leave a phase some six rows, which two tiles of four fill badly. Its kernels take a third more memory,
+# so it has to save a quarter of the products.
 F6 = Filter.at(0, 1, -1, 0.5, -0.5, 2, -2)
+MUCH_FEWER = 0.75
 
 
 @contextlib.contextmanager
@@ -132,7 +134,7 @@ def _rows(x: tf.Tensor) -> int:
 
 def _filter_for(x: tf.Tensor, rate: int) -> Filter:
     few, many = (_products(_rows(x), rate, some) for some in (F6, F4))
-    return F6 if few < 0.75 * many else F4
+    return F6 if few < MUCH_FEWER * many else F4
 
 
 def _products(rows: int, rate: int, some: Filter) -> int:
