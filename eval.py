@@ -17,8 +17,8 @@ from typing import Any
 from absl import flags
 
 from deeplab_tf import model_flags
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 FLAGS = flags.FLAGS
 model_flags.define()
@@ -49,13 +49,17 @@ def main() -> None:
     # Imported here, so that --help and a mistyped flag answer at once.
     import os
 
-    from datasets import dataset_info, pipeline, tfrecord, training_overlap
-    from deeplab_tf import files, submission, workdir
-    from deeplab_tf.answers import answer_all
-    from deeplab_tf.evaluation import evaluate, format_table
-    from deeplab_tf.image_progress import show_progress
-    from deeplab_tf.inference import build_predictor
-    from deeplab_tf.trimap import format_trimap
+    from datasets import dataset_info, pipeline
+    from datasets.quality import training_overlap
+    from datasets.stored import tfrecord
+    from deeplab_tf import workdir
+    from deeplab_tf.evaluation import submission
+    from deeplab_tf.evaluation.evaluate import evaluate, format_table
+    from deeplab_tf.evaluation.trimap import format_trimap
+    from deeplab_tf.inference.answers import answer_all
+    from deeplab_tf.inference.probabilities import build_predictor
+    from deeplab_tf.runtime import files
+    from deeplab_tf.runtime.progress import show_progress
 
     if not FLAGS.data_dir:
         raise UserError("--data_dir is needed: the folder of datasets.convert.")
@@ -125,7 +129,8 @@ def search_crf(predict: Any, examples: Any, split: Any, config: Any, out_dir: st
     import dataclasses
     import os
 
-    from deeplab_tf import crf_search, workdir
+    from deeplab_tf import workdir
+    from deeplab_tf.evaluation import crf_search
 
     weights = os.stat(os.path.join(FLAGS.workdir, workdir.BEST_WEIGHTS_FILE if FLAGS.best else workdir.WEIGHTS_FILE))
     source = {
@@ -154,7 +159,7 @@ def write_report(evaluation: Any, config: Any, run_of_training: dict[str, Any], 
     import shlex
     import sys
 
-    from deeplab_tf import protocol, report
+    from deeplab_tf.evaluation import protocol, report
 
     scoring = {"crf": FLAGS.crf, "absent_as_zero": FLAGS.absent_as_zero}
     training = {"run": run_of_training, "weights": FLAGS.weights}

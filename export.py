@@ -16,8 +16,8 @@ from typing import Any
 from absl import flags
 
 from deeplab_tf import model_flags
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 TFLITE_FORMATS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
 FORMATS = ("saved_model", *TFLITE_FORMATS)
@@ -51,9 +51,10 @@ def main() -> None:
     import dataclasses
 
     from datasets import dataset_info
-    from deeplab_tf import files, tflite
-    from deeplab_tf.model import rebuild
-    from deeplab_tf.saved_model import export_saved_model, saved_model_path
+    from deeplab_tf.export import tflite
+    from deeplab_tf.export.saved_model import export_saved_model, saved_model_path
+    from deeplab_tf.networks.deeplab import rebuild
+    from deeplab_tf.runtime import files
 
     if not FLAGS.out:
         raise UserError("--out is needed: the folder for the export.")
@@ -122,8 +123,9 @@ def pictures_of(
     data_dir: str, train_split: str, count: int, size: tuple[int, int], mean_rgb: tuple[float, float, float]
 ) -> Any:
     """Yields the first pictures of --calibration_split, uint8 [H, W, 3], made to fit; none without a data set."""
-    from datasets import pipeline, tfrecord
-    from deeplab_tf.fixed_size import fit_image
+    from datasets import pipeline
+    from datasets.stored import tfrecord
+    from deeplab_tf.images.fit import fit_image
 
     if not data_dir:
         return

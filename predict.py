@@ -12,8 +12,8 @@ A file of a folder that cannot be read is left out and listed at the end, and th
 from absl import flags
 
 from deeplab_tf import model_flags
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -42,8 +42,8 @@ def main() -> int:
     import time
 
     from datasets import dataset_info
-    from deeplab_tf import files
-    from deeplab_tf.predict_files import check_save, find_sources, segment_sources
+    from deeplab_tf.inference.files import check_save, find_sources, segment_sources
+    from deeplab_tf.runtime import files
 
     if not FLAGS.images or not FLAGS.out:
         raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")

@@ -9,8 +9,8 @@ SIGTERM save before they stop.
 
 from absl import flags
 
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", "", "Network and solver, such as vgg16_large_fov or resnet101_aspp_msc.")
@@ -56,10 +56,12 @@ def main() -> None:
     import dataclasses
     import functools
 
-    from datasets import pipeline, tfrecord
+    from datasets import pipeline
+    from datasets.stored import tfrecord
     from deeplab_tf import config as configs
-    from deeplab_tf import dry_run, training
-    from deeplab_tf.validation import ValidationSplit
+    from deeplab_tf.training import dry_run
+    from deeplab_tf.training import loop as training
+    from deeplab_tf.training.validation import ValidationSplit
 
     config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:

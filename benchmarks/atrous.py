@@ -29,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import timing
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 FLAGS = flags.FLAGS
 WAYS = ("deinterlace", "auto", "dilated", "with_space_to_batch", "rate 1")
@@ -85,8 +85,8 @@ def cases(quick: bool, batch_sizes: Sequence[int]) -> list[Case]:
 def measure(case: Case, seconds: float, forms: bool) -> dict[str, Any]:
     import tensorflow as tf
 
-    from deeplab_tf import atrous
-    from deeplab_tf.atrous import atrous_conv2d
+    from deeplab_tf.layers import atrous
+    from deeplab_tf.layers.atrous import atrous_conv2d
 
     rate = case.rate
 

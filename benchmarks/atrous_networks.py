@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import timing
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 FLAGS = flags.FLAGS
 IMPLEMENTATIONS = ("deinterlace", "auto", "dilated")
@@ -62,7 +62,7 @@ def network(experiment: str, precision: str, training: bool, implementation: str
     import dataclasses
 
     from deeplab_tf.config import experiment_config
-    from deeplab_tf.model import build_network
+    from deeplab_tf.networks.deeplab import build_network
 
     config = dataclasses.replace(experiment_config(experiment).model, atrous=implementation)
     build = forward_and_backward if training else forward
@@ -73,7 +73,7 @@ def layer(implementation: str, rate: int) -> Callable[[], Any]:
     """One convolution, 512 -> 512, 3x3, on 65x65 cells."""
     import tensorflow as tf
 
-    from deeplab_tf.atrous import atrous_conv2d
+    from deeplab_tf.layers.atrous import atrous_conv2d
 
     random = np.random.default_rng(0)
     x = tf.constant(random.standard_normal((1, 65, 65, 512), np.float32))
@@ -86,7 +86,7 @@ def phases(way: str, layer_name: str, cells: int, precision: str) -> Callable[[]
     """A 3x3 convolution of four images: an implementation of `atrous_conv2d`, or "phases alone"."""
     import tensorflow as tf
 
-    from deeplab_tf.atrous import atrous_conv2d, deinterlace
+    from deeplab_tf.layers.atrous import atrous_conv2d, deinterlace
 
     rate, channels, filters = PHASES[layer_name]
     random = np.random.default_rng(0)
@@ -105,8 +105,8 @@ def restrided(experiment: str, stride: int) -> Callable[[], Any]:
     import dataclasses
 
     from deeplab_tf.config import experiment_config
-    from deeplab_tf.model import build_network
-    from deeplab_tf.output_stride import restride
+    from deeplab_tf.networks.deeplab import build_network
+    from deeplab_tf.networks.restride import restride
 
     config = experiment_config(experiment).model
     rates = tuple(max(1, rate // 4) for rate in config.rates)
@@ -118,7 +118,7 @@ def chain(name: str, training: bool, stay: bool) -> Callable[[], Any]:
     """conv5, or blocks of res4 or res5, on 41x41 cells: deinterlaced once around all of them, or in each layer."""
     import tensorflow as tf
 
-    from deeplab_tf.atrous import atrous_conv2d, deinterlace, interlace
+    from deeplab_tf.layers.atrous import atrous_conv2d, deinterlace, interlace
 
     rate, channels, shapes = CHAINS[name]
     random = np.random.default_rng(0)

@@ -22,10 +22,10 @@ from pathlib import Path
 from absl import flags
 
 from benchmarks.timing import machine
-from deeplab_tf import command_line
 from deeplab_tf.batch.manifest import Entry, merge
 from deeplab_tf.batch.plan import check_names, find_missing, make_blocks
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import command_line
 
 FEW = 20
 LARGEST_BLOCK = 100

@@ -25,7 +25,7 @@ from absl import flags
 from datasets import DATASETS
 from datasets.convert import convert
 from datasets.source import Source
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 
 def raw_files(dataset: str, source: Source) -> list[list[Path]]:

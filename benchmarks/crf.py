@@ -20,10 +20,12 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from datasets import synthetic, tfrecord
 from datasets.source import Source
-from deeplab_tf import charts, command_line
-from deeplab_tf.crf import CrfParams, dense_crf
+from datasets.sources import synthetic
+from datasets.stored import tfrecord
+from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.evaluation import charts
+from deeplab_tf.runtime import command_line
 
 PARAMS = [CrfParams(4, 67, 3, 3, 1), CrfParams(4, 49, 5, 3, 3)]
 # What else was released with, or is used for, the paper's networks, and pydensecrf's own example.
@@ -188,8 +190,8 @@ def memory(field: str) -> float:
 
 
 def count_points(image: np.ndarray, params: CrfParams) -> int:
-    from deeplab_tf.mean_field import embed_pixels
-    from deeplab_tf.permutohedral import build_filter
+    from deeplab_tf.crf.mean_field import embed_pixels
+    from deeplab_tf.crf.permutohedral import build_filter
 
     position, colour = embed_pixels(image)
     features = [*(axis / params.sigma_alpha for axis in position), *(axis / params.sigma_beta for axis in colour)]
@@ -245,7 +247,8 @@ def main() -> None:
     source = photographs(values.root, values.split, values.images) if values.root else generated(values.images)
     stored = list(source)
     if values.workdir:
-        from deeplab_tf import inference, workdir
+        from deeplab_tf import workdir
+        from deeplab_tf.inference import probabilities as inference
 
         model, config = workdir.load(values.workdir)
         scenes = [

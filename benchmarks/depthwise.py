@@ -16,7 +16,7 @@ from typing import Any
 
 from absl import flags
 
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("size", 33, "Side of the feature maps.")
@@ -31,7 +31,7 @@ def forward_and_backward(implementation: str, rate: int, x: Any, kernel: Any) ->
     """Returns a function that convolves and differentiates with respect to map and kernel."""
     import tensorflow as tf
 
-    from deeplab_tf.atrous_depthwise import atrous_depthwise_conv2d
+    from deeplab_tf.layers.atrous_depthwise import atrous_depthwise_conv2d
 
     weights = tf.random.stateless_normal(x.shape, [0, 2])
 
@@ -48,7 +48,7 @@ def forward_and_backward(implementation: str, rate: int, x: Any, kernel: Any) ->
 def main() -> None:
     import tensorflow as tf
 
-    from deeplab_tf.atrous import IMPLEMENTATIONS
+    from deeplab_tf.layers.atrous import IMPLEMENTATIONS
 
     x = tf.random.stateless_normal([FLAGS.batch, FLAGS.size, FLAGS.size, FLAGS.channels], [0, 0])
     kernel = tf.random.stateless_normal([FLAGS.kernel_size, FLAGS.kernel_size, FLAGS.channels, 1], [0, 1])

@@ -13,10 +13,12 @@ import time
 
 import numpy as np
 
-from datasets import pipeline, tfrecord
-from deeplab_tf import exported, workdir
-from deeplab_tf.inference import build_predictor
-from deeplab_tf.metrics import ConfusionMatrix
+from datasets import pipeline
+from datasets.stored import tfrecord
+from deeplab_tf import workdir
+from deeplab_tf.evaluation.metrics import ConfusionMatrix
+from deeplab_tf.export import load as exported
+from deeplab_tf.inference.probabilities import build_predictor
 
 
 def main(data_dir: str, split: str, count: int, paths: list[str]) -> None:

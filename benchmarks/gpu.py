@@ -23,8 +23,8 @@ from absl import flags
 
 from benchmarks import timing
 from benchmarks.train_step import build_step
-from deeplab_tf import command_line
 from deeplab_tf.errors import in_short
+from deeplab_tf.runtime import command_line
 
 FLAGS = flags.FLAGS
 COLUMNS = ("", "network", "precision", "atrous", "XLA", "batch", "images/s", "(quartiles)", "GB", "first call, s")
@@ -72,9 +72,9 @@ def prediction(case: Case) -> Callable[[], Any]:
     import tensorflow as tf
 
     from deeplab_tf.config import experiment_config
-    from deeplab_tf.fold import fold_weights
-    from deeplab_tf.inference import build_inference
-    from deeplab_tf.model import build_network
+    from deeplab_tf.inference.fold import fold_weights
+    from deeplab_tf.inference.probabilities import build_inference
+    from deeplab_tf.networks.deeplab import build_network
 
     # A training before this one may have switched it off; eval.py leaves it on.
     tf.config.optimizer.set_experimental_options({"layout_optimizer": True})

@@ -18,10 +18,10 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from deeplab_tf import workdir
-from deeplab_tf.image_files import read_pixels
-from deeplab_tf.inference import build_predictor
-from deeplab_tf.predict_files import find_sources, segment_images, write_answers
-from deeplab_tf.prediction import Segmenter
+from deeplab_tf.images.files import read_pixels
+from deeplab_tf.inference.files import find_sources, segment_images, write_answers
+from deeplab_tf.inference.probabilities import build_predictor
+from deeplab_tf.inference.segmenter import Segmenter
 
 SAVE = ("labels", "overlay")
 

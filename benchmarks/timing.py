@@ -55,7 +55,7 @@ def interleaved(
 def peak_mebibytes(build: Callable[..., Callable[[], Any]], *arguments: Any) -> float:
     """Builds something in a process of its own and returns how much more memory than it holds then running it takes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deeplab_tf.model"])  # imports TensorFlow once for all
+    context.set_forkserver_preload(["deeplab_tf.networks.deeplab"])  # imports TensorFlow once for all
     with context.Pool(1) as pool:
         return pool.apply(_peak_mebibytes, (build, *arguments))
 
@@ -87,7 +87,7 @@ def machine() -> str:
     """GPUs, cores, processor and versions, in one line."""
     import tensorflow as tf
 
-    from deeplab_tf import devices
+    from deeplab_tf.runtime import devices
 
     names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = names[0].split(":")[1].strip() if names else platform.processor()

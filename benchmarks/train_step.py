@@ -25,9 +25,10 @@ def build_step(experiment: str, batch: int, settings: Sequence[str], xla: bool =
     import tensorflow as tf
 
     from deeplab_tf import config as configs
-    from deeplab_tf import devices, training
     from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-    from deeplab_tf.train_step import build_train_step
+    from deeplab_tf.runtime import devices
+    from deeplab_tf.training import loop as training
+    from deeplab_tf.training.step import build_train_step
 
     info = DatasetInfo("benchmark", tuple(map(str, range(21))), pascal_palette(21))
     config = configs.override(configs.experiment_config(experiment), [*settings, "optimizer.base_lr=1e-6"])

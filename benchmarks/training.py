@@ -25,7 +25,7 @@ from absl import flags
 
 from benchmarks import timing
 from benchmarks.train_step import build_step
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("what", "torch", ["torch", "table1", "loop"], "What to measure.")
@@ -117,9 +117,10 @@ def loop() -> None:
     """Trains for some steps, with a watch at the step and at the data."""
     import functools
 
-    from datasets import pipeline, tfrecord
+    from datasets import pipeline
+    from datasets.stored import tfrecord
     from deeplab_tf import config as configs
-    from deeplab_tf import training
+    from deeplab_tf.training import loop as training
 
     manifest = tfrecord.read_manifest(FLAGS.data_dir)
     experiment, batch = FLAGS.experiments[0], int(FLAGS.batch_sizes[0])

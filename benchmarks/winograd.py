@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import timing
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("sides", ["65"], "Cells a side of the map.")
@@ -30,7 +30,7 @@ def folded(convolve: Callable[[Any], Any], x: Any) -> Callable[[], Any]:
     """Returns a call of a function of x whose work on the weights is done beforehand, as `inference.py` does it."""
     import tensorflow as tf
 
-    from deeplab_tf.fold import fold_weights
+    from deeplab_tf.inference.fold import fold_weights
 
     function = fold_weights(tf.function(convolve, [tf.TensorSpec(x.shape, x.dtype)], autograph=False))
     return lambda: function.answer(x).numpy()
@@ -41,8 +41,8 @@ def compare(x: Any, kernel: Any, rate: int) -> tuple[dict[str, float], dict[str,
     import numpy as np
     import tensorflow as tf
 
-    from deeplab_tf import winograd
-    from deeplab_tf.atrous import atrous_conv2d
+    from deeplab_tf.layers import winograd
+    from deeplab_tf.layers.atrous import atrous_conv2d
 
     ways = {
         "winograd": folded(lambda x: winograd.conv2d(x, kernel.read_value(), rate), x),

@@ -1,9 +1,10 @@
 """Raw files -> TFRecord (`convert`) -> tf.data (`pipeline`)."""
 
-from datasets import cityscapes, coco, folder, pascal_context, person_part, synthetic, voc12
-from datasets.source import Source
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+
+from .source import Source
+from .sources import cityscapes, coco, folder, pascal_context, person_part, synthetic, voc12
 
 # Each module has the four functions that `datasets.source` describes.
 DATASETS = {

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from datasets import findings, sheets, statistics
-from datasets.findings import Finding
-from datasets.manifest import Manifest, read_manifest
-from datasets.overlap import shared_images
-from datasets.statistics import SplitStatistics
-from deeplab_tf import command_line, files
 from deeplab_tf.dataset_info import DatasetInfo
+from deeplab_tf.runtime import command_line, files
+
+from .quality import findings, sheets, statistics
+from .quality.findings import Finding
+from .quality.overlap import shared_images
+from .quality.statistics import SplitStatistics
+from .stored.manifest import Manifest, read_manifest
 
 _MOST_SUSPICIOUS = 24
 
@@ -178,7 +179,8 @@ def show_augmented(
         UserError: the data folder is not usable, there is no such split, a record is damaged, or the picture cannot be
             written.
     """
-    from datasets import pipeline, tfrecord  # TensorFlow
+    from . import pipeline
+    from .stored import tfrecord  # TensorFlow
 
     manifest = read_manifest(data_dir)
     split = split or manifest.info.train_split

@@ -23,15 +23,18 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from datasets import DATASETS, conversion, raw_files
-from datasets.loader import Loader
-from datasets.manifest import SplitManifest
-from datasets.messages import some
-from datasets.shards import Job, Shard
-from datasets.source import Source
-from deeplab_tf import beam, command_line
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import beam, command_line
+
+from . import DATASETS
+from .messages import some
+from .raw import files as raw_files
+from .source import Source
+from .stored import conversion
+from .stored.loader import Loader
+from .stored.manifest import SplitManifest
+from .stored.shards import Job, Shard
 
 _MOST_SHARDS = 64
 _EXAMPLES_PER_SHARD = 64
@@ -197,7 +200,7 @@ def _maker(runner: str, arguments: list[str]) -> Callable[[Sequence[Job]], dict[
     if flags.FLAGS.workers is not None:
         raise UserError("--workers is for conversions without --runner; DirectRunner has --direct_num_workers.")
     beam.require_beam()
-    from datasets.beam_shards import make_shards
+    from .stored.beam_shards import make_shards
 
     return functools.partial(make_shards, options=beam.pipeline_options(runner, arguments))
 

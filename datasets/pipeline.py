@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from datasets import tfrecord
-from datasets.augmentation import MEAN_RGB, augment
 from deeplab_tf.errors import UserError
+
+from .augmentation import MEAN_RGB, augment
+from .stored import tfrecord
 
 
 def train_batches(

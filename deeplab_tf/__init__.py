@@ -36,14 +36,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deeplab_tf.atrous import AtrousConv2D
-    from deeplab_tf.atrous_depthwise import AtrousDepthwiseConv2D
     from deeplab_tf.config import EXPERIMENTS
-    from deeplab_tf.crf import CrfParams, dense_crf
+    from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
     from deeplab_tf.errors import UserError
-    from deeplab_tf.inference import predict_probabilities
-    from deeplab_tf.model import build_model
-    from deeplab_tf.output_stride import restride
+    from deeplab_tf.inference.probabilities import predict_probabilities
+    from deeplab_tf.layers.atrous import AtrousConv2D
+    from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D
+    from deeplab_tf.networks.deeplab import build_model
+    from deeplab_tf.networks.restride import restride
     from deeplab_tf.weights import load_weights
     from deeplab_tf.workdir import load
 
@@ -65,17 +65,17 @@ __all__ = [
 ]
 
 _MODULES = {
-    "AtrousConv2D": "atrous",
-    "AtrousDepthwiseConv2D": "atrous_depthwise",
-    "CrfParams": "crf",
+    "AtrousConv2D": "layers.atrous",
+    "AtrousDepthwiseConv2D": "layers.atrous_depthwise",
+    "CrfParams": "crf.dense_crf",
     "EXPERIMENTS": "config",
     "UserError": "errors",
-    "build_model": "model",
-    "dense_crf": "crf",
+    "build_model": "networks.deeplab",
+    "dense_crf": "crf.dense_crf",
     "load": "workdir",
     "load_weights": "weights",
-    "predict_probabilities": "inference",
-    "restride": "output_stride",
+    "predict_probabilities": "inference.probabilities",
+    "restride": "networks.restride",
 }
 
 

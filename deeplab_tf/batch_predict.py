@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from deeplab_tf import command_line
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import command_line
 
 _MOST_SHOWN = 10
 
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     import os
     import sys
 
-    from deeplab_tf import beam
+    from deeplab_tf.runtime import beam
 
     values = flags.FLAGS
     for name in ("model", "images", "out"):

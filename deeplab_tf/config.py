@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any
 
-from deeplab_tf.crf import CrfParams
+from deeplab_tf.crf.dense_crf import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, require_fields
 from deeplab_tf.errors import UserError
 

@@ -13,9 +13,9 @@ from deeplab_tf.errors import UserError
 
 if TYPE_CHECKING:
     from deeplab_tf.config import Config
-    from deeplab_tf.exported import Exported
-    from deeplab_tf.model import DeepLab
-    from deeplab_tf.prediction import Segmenter
+    from deeplab_tf.export.load import Exported
+    from deeplab_tf.inference.segmenter import Segmenter
+    from deeplab_tf.networks.deeplab import DeepLab
 
 # What `define` defines counts as the calling command's own, and so stands in its --help.
 flags.disclaim_key_flags()
@@ -114,7 +114,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
     from deeplab_tf import config as configs
     from deeplab_tf import weights
     from deeplab_tf import workdir as workdirs
-    from deeplab_tf.model import build_network
+    from deeplab_tf.networks.deeplab import build_network
 
     values = flags.FLAGS
     if bool(workdir) == bool(values.weights):
@@ -153,7 +153,7 @@ def load_exported(path: str) -> tuple[Exported, Config]:
     Raises:
         UserError: a flag that says how the network is asked, or a damaged file.
     """
-    from deeplab_tf import exported
+    from deeplab_tf.export import load as exported
 
     if inference_changed():
         raise UserError(
@@ -178,9 +178,9 @@ def load_segmenter(
     Raises:
         UserError: flags that do not go together or with the model, or anything wrong with the files.
     """
-    from deeplab_tf import exported
-    from deeplab_tf.inference import build_predictor
-    from deeplab_tf.prediction import Segmenter
+    from deeplab_tf.export import load as exported
+    from deeplab_tf.inference.probabilities import build_predictor
+    from deeplab_tf.inference.segmenter import Segmenter
 
     if not (path and exported.is_exported(path)):
         model, config = load(path, info_of)

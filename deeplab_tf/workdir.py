@@ -19,11 +19,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf import files, weights
+from deeplab_tf import weights
 from deeplab_tf.config import SECTIONS, Config
-from deeplab_tf.crf import CrfParams
+from deeplab_tf.crf.dense_crf import CrfParams
 from deeplab_tf.errors import UserError
-from deeplab_tf.model import DeepLab, build_network
+from deeplab_tf.networks.deeplab import DeepLab, build_network
+from deeplab_tf.runtime import files
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.weights.h5"

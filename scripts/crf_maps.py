@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from deeplab_tf import command_line
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import command_line
 
 
 def define_flags() -> None:
@@ -27,11 +27,13 @@ def define_flags() -> None:
 def main() -> None:
     """Predicts, refines and draws."""
     # Imported here, so that --help and a mistyped flag answer at once.
-    from datasets import raw_files, tfrecord
-    from deeplab_tf import visualize, workdir
+    from datasets.raw import files as raw_files
+    from datasets.stored import tfrecord
+    from deeplab_tf import workdir
     from deeplab_tf.config import override
-    from deeplab_tf.crf_maps import draw_maps
-    from deeplab_tf.inference import predict_probabilities
+    from deeplab_tf.crf.maps import draw_maps
+    from deeplab_tf.images import visualize
+    from deeplab_tf.inference.probabilities import predict_probabilities
 
     values = flags.FLAGS
     if not (values.model and values.image and values.out):

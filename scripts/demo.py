@@ -95,8 +95,8 @@ def main() -> None:
 def write_pictures(out_dir: Path) -> None:
     """Writes some validation images as JPEG files, like a user's own."""
     sys.path.insert(0, str(ROOT))
-    from datasets import synthetic
     from datasets.source import Source
+    from datasets.sources import synthetic
 
     out_dir.mkdir()
     for image_id in synthetic.ids(Source(), "val")[:PICTURES]:

@@ -8,8 +8,8 @@ config.json keeps the settings, the classes, the command and the versions, witho
 
 from absl import flags
 
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 KEPT = ("split", "init", "date", "git_revision", "versions")
 """What config.json says about the run; its command is in the folder's README."""
@@ -24,7 +24,7 @@ def halve(source: str, target: str) -> None:
     import h5py
     import numpy as np
 
-    from deeplab_tf.weights.hdf5 import open_hdf5, read_array, stored_arrays
+    from deeplab_tf.weights.readers.hdf5 import open_hdf5, read_array, stored_arrays
 
     with open_hdf5(source) as before, h5py.File(target, "w") as after:
         for name, dataset in stored_arrays(before):
@@ -49,8 +49,8 @@ def publish(workdir: str, out_dir: str) -> None:
     import json
     import os
 
-    from deeplab_tf import files
     from deeplab_tf import workdir as workdirs
+    from deeplab_tf.runtime import files
 
     workdirs.load(workdir)  # refuses what is not a trained network
     with open(os.path.join(workdir, workdirs.CONFIG_FILE), encoding="utf-8") as file:

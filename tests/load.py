@@ -114,7 +114,7 @@ def main() -> None:
     import tensorflow as tf
 
     from deeplab_tf import workdir
-    from deeplab_tf.saved_model import export_saved_model
+    from deeplab_tf.export.saved_model import export_saved_model
 
     with tempfile.TemporaryDirectory() as folder:
         path = export_saved_model(*workdir.load(str(MODEL)), folder)

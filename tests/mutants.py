@@ -29,18 +29,21 @@ from tests import ledger
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "build" / "mutants.json"
-_MEMORY = "tests/deeplab_tf/test_extremes.py::test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused"
+_MEMORY = "tests/deeplab_tf/inference/test_extremes.py::test_the_crf_of_an_image_that_the_memory_cannot_hold_is_refused"
 TESTS = {
-    "deeplab_tf/atrous.py": ["tests/deeplab_tf/test_atrous.py"],
-    "deeplab_tf/winograd.py": ["tests/deeplab_tf/test_winograd.py"],
-    "deeplab_tf/losses.py": ["tests/deeplab_tf/test_losses.py"],
-    "deeplab_tf/metrics.py": ["tests/deeplab_tf/test_metrics.py"],
-    "deeplab_tf/optimizer.py": ["tests/deeplab_tf/test_optimizer.py"],
-    "deeplab_tf/crf.py": ["tests/deeplab_tf/test_crf.py", _MEMORY],
-    "deeplab_tf/mean_field.py": ["tests/deeplab_tf/test_crf.py"],
-    "deeplab_tf/permutohedral.py": ["tests/deeplab_tf/test_permutohedral.py", "tests/deeplab_tf/test_crf.py"],
-    "datasets/tfrecord.py": ["tests/datasets/test_tfrecord.py"],
-    "datasets/records.py": ["tests/datasets/test_records.py"],
+    "deeplab_tf/layers/atrous.py": ["tests/deeplab_tf/layers/test_atrous.py"],
+    "deeplab_tf/layers/winograd.py": ["tests/deeplab_tf/layers/test_winograd.py"],
+    "deeplab_tf/training/losses.py": ["tests/deeplab_tf/training/test_losses.py"],
+    "deeplab_tf/evaluation/metrics.py": ["tests/deeplab_tf/evaluation/test_metrics.py"],
+    "deeplab_tf/training/optimizer.py": ["tests/deeplab_tf/training/test_optimizer.py"],
+    "deeplab_tf/crf/dense_crf.py": ["tests/deeplab_tf/crf/test_dense_crf.py", _MEMORY],
+    "deeplab_tf/crf/mean_field.py": ["tests/deeplab_tf/crf/test_dense_crf.py"],
+    "deeplab_tf/crf/permutohedral.py": [
+        "tests/deeplab_tf/crf/test_permutohedral.py",
+        "tests/deeplab_tf/crf/test_dense_crf.py",
+    ],
+    "datasets/stored/tfrecord.py": ["tests/datasets/stored/test_tfrecord.py"],
+    "datasets/stored/records.py": ["tests/datasets/stored/test_records.py"],
 }
 _SWAPS: dict[type, type] = {
     ast.Add: ast.Sub,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.video import write_video
+from deeplab_tf.images.video import write_video
 from tests.trained import weights
 
 ROOT = Path(__file__).resolve().parent.parent

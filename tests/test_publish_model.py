@@ -10,7 +10,7 @@ from deeplab_tf import workdir as workdirs
 from deeplab_tf.config import EXPERIMENTS
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
-from deeplab_tf.model import build_network
+from deeplab_tf.networks.deeplab import build_network
 from scripts import publish_model
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
-from deeplab_tf.aspp import ASPP
-from deeplab_tf.atrous import AtrousConv2D
-from deeplab_tf.model import DeepLab
-from deeplab_tf.normalization import MEAN_RGB, bgr_minus_mean
+from deeplab_tf.layers.atrous import AtrousConv2D
+from deeplab_tf.networks.aspp import ASPP
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.networks.normalization import MEAN_RGB, bgr_minus_mean
 
 
 class TinyBackbone(keras.layers.Layer):

@@ -18,10 +18,12 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf import config as configs
-from deeplab_tf import dry_run, train_step, training
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-from deeplab_tf.validation import ValidationSplit
+from deeplab_tf.training import dry_run
+from deeplab_tf.training import loop as training
+from deeplab_tf.training import step as train_step
+from deeplab_tf.training.validation import ValidationSplit
 from tests.tiny import tiny_network
 
 INFO = DatasetInfo("tiny", ("dark", "middle", "bright"), pascal_palette(3))
@@ -119,6 +121,6 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    from deeplab_tf.command_line import run
+    from deeplab_tf.runtime.command_line import run
 
     run(main, takes_arguments=True)

@@ -11,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from deeplab_tf import visualize
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import DECODE_ERRORS, FORMATS, decode_pixels
-from deeplab_tf.in_order import map_in_order, read_ahead
-from deeplab_tf.prediction import Segmenter
+from deeplab_tf.images import visualize
+from deeplab_tf.images.files import DECODE_ERRORS, FORMATS, decode_pixels
+from deeplab_tf.inference.segmenter import Segmenter
+from deeplab_tf.runtime.threads import map_in_order, read_ahead
 
 _AHEAD = 2
 _WORKERS = 2

@@ -13,26 +13,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from apache_beam.io.filesystems import FileSystems
 
-from deeplab_tf import beam, files
 from deeplab_tf.batch import storage
 from deeplab_tf.batch.manifest import Entry, merge, read_lines
 from deeplab_tf.batch.pipeline import NOTES, Request, build
-from deeplab_tf.batch.plan import (
-    Block,
-    check_names,
-    find_missing,
-    is_record_file,
-    make_blocks,
-    root_of,
-    shard_number,
-)
+from deeplab_tf.batch.plan import Block, check_names, find_missing, is_record_file, make_blocks, root_of, shard_number
 from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import SUFFIXES
+from deeplab_tf.images.files import SUFFIXES
+from deeplab_tf.runtime import beam, files
 
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from deeplab_tf.saved_model import Description
+    from deeplab_tf.export.saved_model import Description
 
 MANIFEST = "manifest.jsonl"
 FAILURES = "failures.jsonl"

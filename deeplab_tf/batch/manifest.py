@@ -6,8 +6,8 @@ import dataclasses
 import json
 from collections.abc import Iterable
 
-from deeplab_tf import files
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import files
 
 
 @dataclasses.dataclass(frozen=True)

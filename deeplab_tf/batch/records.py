@@ -13,8 +13,8 @@ from collections.abc import Iterable
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from deeplab_tf import files
 from deeplab_tf.batch.blocks import Picture
+from deeplab_tf.runtime import files
 
 
 def read_pictures(path: str, name: str) -> list[Picture]:

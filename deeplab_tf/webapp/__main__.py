@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from deeplab_tf import model_flags
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 if TYPE_CHECKING:
     from deeplab_tf.webapp.served_model import ServedModel
@@ -95,9 +95,10 @@ def load(path: str) -> ServedModel:
     Raises:
         UserError: neither of these, damaged, or flags that do not go with it.
     """
-    from deeplab_tf import exported, workdir
-    from deeplab_tf.inference import build_predictor
-    from deeplab_tf.prediction import Segmenter
+    from deeplab_tf import workdir
+    from deeplab_tf.export import load as exported
+    from deeplab_tf.inference.probabilities import build_predictor
+    from deeplab_tf.inference.segmenter import Segmenter
     from deeplab_tf.webapp.served_model import ServedModel
 
     without_crf = ""

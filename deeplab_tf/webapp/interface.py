@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from deeplab_tf.crf import CrfParams
-from deeplab_tf.image_files import SUFFIXES
+from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.images.files import SUFFIXES
 from deeplab_tf.webapp import page
 from deeplab_tf.webapp.served_model import ServedModel
 

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from deeplab_tf import visualize
-from deeplab_tf.crf import CrfParams
+from deeplab_tf.crf.dense_crf import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.images import visualize
 from deeplab_tf.webapp.served_model import Refined, Segmented, ServedModel
 from deeplab_tf.webapp.uploads import decode_upload
 

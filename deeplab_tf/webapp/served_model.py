@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
 from deeplab_tf.errors import UserError
-from deeplab_tf.prediction import Segmenter
+from deeplab_tf.inference.segmenter import Segmenter
 
 
 class Segmented(NamedTuple):

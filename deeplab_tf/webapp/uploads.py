@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeplab_tf.image_files import PixelLimit, decode, open_image, to_rgb
+from deeplab_tf.images.files import PixelLimit, decode, open_image, to_rgb
 
 # No formats that nobody has photographs in: each one is a way in. JPEG reads MPO too, the format of some cameras.
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")

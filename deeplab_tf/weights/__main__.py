@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from absl import flags
 
-from deeplab_tf.command_line import run
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import run
 
 
 def _define_flags() -> None:
@@ -66,8 +66,8 @@ def convert(source: str, target: str, experiment: str, overwrite: bool) -> None:
     """
     import os
 
-    from deeplab_tf import files
-    from deeplab_tf.model import build_model
+    from deeplab_tf.networks.deeplab import build_model
+    from deeplab_tf.runtime import files
     from deeplab_tf.weights import find_fit, load_weights
 
     if not target.endswith(".weights.h5"):

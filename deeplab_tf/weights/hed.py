@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.weights.hdf5 import open_hdf5, read_array, stored_arrays
+from deeplab_tf.weights.readers.hdf5 import open_hdf5, read_array, stored_arrays
 from deeplab_tf.weights.report import LoadReport, Tensor, assign, variables_by_name
 
 CONV5_NOISE = 0.005

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.resnet import BATCH_NORM_EPSILON, block_names
-from deeplab_tf.vgg import VGG16
+from deeplab_tf.networks.resnet import BATCH_NORM_EPSILON, block_names
+from deeplab_tf.networks.vgg import VGG16
 from deeplab_tf.weights import efficientnet, keras_cache
-from deeplab_tf.weights.keras_h5 import KerasFile
+from deeplab_tf.weights.readers.keras_h5 import KerasFile
 from deeplab_tf.weights.report import LoadReport, Tensor, assign, variables_by_name
 
 KERAS_BATCH_NORM_EPSILON = 1.001e-5

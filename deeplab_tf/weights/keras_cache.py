@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import tqdm
 
-from deeplab_tf import files
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import files
 
 _SERVER = "https://storage.googleapis.com/tensorflow/keras-applications"
 _TIMEOUT_SECONDS = 60

@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.weights import caffemodel, fit, hdf5, names, npz, pytorch, safe_tensors
+from deeplab_tf.weights import fit, names
 from deeplab_tf.weights.fit import Fit, fit_of_kernels
 from deeplab_tf.weights.imagenet import load_imagenet
+from deeplab_tf.weights.readers import caffemodel, hdf5, npz, pytorch, safe_tensors
 from deeplab_tf.weights.report import LoadReport, assign, variables_by_name
 
 # Files under the released networks' names: suffix -> reader of (name, array), kernels OIHW.

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.resnet import block_names
+from deeplab_tf.networks.resnet import block_names
 from deeplab_tf.weights import efficientnet
-from deeplab_tf.weights.mapped import BFLOAT16
+from deeplab_tf.weights.readers.mapped import BFLOAT16
 from deeplab_tf.weights.report import Tensor
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}

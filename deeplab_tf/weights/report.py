@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.aspp import is_classifier
 from deeplab_tf.errors import UserError
+from deeplab_tf.networks.aspp import is_classifier
 
 _PART_BYTES = 4 * 2**20
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import conversion
 from datasets.convert import convert
-from datasets.manifest import read_manifest
+from datasets.stored import conversion
+from datasets.stored.manifest import read_manifest
 from deeplab_tf.errors import UserError
 from tests.datasets import raw_trees
 from tests.datasets.raw_trees import Tree

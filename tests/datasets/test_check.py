@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import sheets
 from datasets.check import check, show_augmented
 from datasets.convert import convert
-from datasets.manifest import read_manifest
-from datasets.statistics import measure
+from datasets.quality import sheets
+from datasets.quality.statistics import measure
+from datasets.stored.manifest import read_manifest
 from deeplab_tf.errors import UserError
 from tests.datasets import raw_trees
 

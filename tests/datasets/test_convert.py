@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import DATASETS, conversion, pipeline, tfrecord, workers
+from datasets import DATASETS, pipeline
 from datasets.convert import convert
 from datasets.source import Source
+from datasets.stored import conversion, tfrecord, workers
 from deeplab_tf.errors import UserError
 from tests.datasets import raw_trees
 
@@ -188,7 +189,7 @@ def test_other_flags_do_not_go_on_from_the_same_shards(folder_root: Path, tmp_pa
 
 def test_the_synthetic_data_set_needs_no_root(tmp_path: Path) -> None:
     listed = tmp_path / "ids.txt"
-    from datasets import synthetic
+    from datasets.sources import synthetic
 
     listed.write_text("\n".join(synthetic.ids(Source(), split)[0] for split in ("train", "val")))
     written = convert("synthetic", Source(), str(tmp_path / "out"), id_file=str(listed))

@@ -17,7 +17,7 @@ from datasets import augmentation, pipeline
 from datasets.source import Example
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-from tests.datasets.stored import write_examples
+from tests.datasets.converted import write_examples
 
 INFO = DatasetInfo("tiny", ("a", "b", "c"), pascal_palette(3))
 NUM_EXAMPLES = 7

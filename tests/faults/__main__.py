@@ -232,7 +232,7 @@ def main() -> None:
     flags = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # All that the commands import, so that a forked one begins at once.
-    for module in ("deeplab_tf.evaluation", "deeplab_tf.tflite", "datasets.pipeline", "tests.tiny"):
+    for module in ("deeplab_tf.evaluation.evaluate", "deeplab_tf.export.tflite", "datasets.pipeline", "tests.tiny"):
         importlib.import_module(module)
 
     print(f"seed {flags.seed}")

@@ -111,7 +111,7 @@ def build(folder: Path) -> list[Command]:
     """Writes the input of the commands, and returns these."""
     from datasets.source import Example
     from deeplab_tf import workdir
-    from tests.datasets.stored import write_examples
+    from tests.datasets.converted import write_examples
 
     rng = np.random.default_rng(0)
     raw = folder / "raw"

@@ -21,20 +21,25 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from datasets import folder, manifest, pipeline, raw_files, records, statistics, tfrecord
-from datasets.masks import Colour
+from datasets import pipeline
+from datasets.quality import statistics
+from datasets.raw import files as raw_files
+from datasets.raw.masks import Colour
 from datasets.source import Example, Source
+from datasets.sources import folder
+from datasets.stored import manifest, records, tfrecord
 from deeplab_tf import config as configs
-from deeplab_tf import protocol, workdir
+from deeplab_tf import workdir
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-from deeplab_tf.saved_model import Description, export_saved_model, load_saved_model
-from deeplab_tf.tflite import load_tflite
+from deeplab_tf.evaluation import protocol
+from deeplab_tf.export.saved_model import Description, export_saved_model, load_saved_model
+from deeplab_tf.export.tflite import load_tflite
 from deeplab_tf.weights import load_weights
-from deeplab_tf.weights.keras_h5 import KerasFile
+from deeplab_tf.weights.readers.keras_h5 import KerasFile
 from tests import caffe_files, torch_files
-from tests.datasets.stored import write_examples
+from tests.datasets.converted import write_examples
 from tests.fuzz.damage import damage_bytes, damage_json, damage_text
 from tests.tiny import tiny_network
 

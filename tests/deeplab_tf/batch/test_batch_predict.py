@@ -18,13 +18,14 @@ from PIL import Image
 
 pytest.importorskip("apache_beam", reason="needs requirements-beam.txt")
 
-from deeplab_tf import beam, config
+from deeplab_tf import config
 from deeplab_tf.batch.job import FAILURES, MANIFEST, absolute, find_inputs, run_job
 from deeplab_tf.batch.pipeline import Request, describe_model, load_segmenter
-from deeplab_tf.crf import CrfParams
+from deeplab_tf.crf.dense_crf import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-from deeplab_tf.saved_model import export_saved_model
+from deeplab_tf.export.saved_model import export_saved_model
+from deeplab_tf.runtime import beam
 from tests.deeplab_tf.batch.memory_file_system import FILES
 from tests.processes import children, wait_for
 from tests.tiny import tiny_network

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import synthetic
 from datasets.source import Source
+from datasets.sources import synthetic
 from deeplab_tf import workdir
-from deeplab_tf.crf import dense_crf
-from deeplab_tf.inference import build_predictor
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.inference.probabilities import build_predictor
 from deeplab_tf.webapp.page import shares_of
 from deeplab_tf.webapp.uploads import decode_upload
 from tests import browser

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-from deeplab_tf.prediction import Segmenter
+from deeplab_tf.inference.segmenter import Segmenter
 from deeplab_tf.webapp import page, served_model
 from deeplab_tf.webapp.page import Limits, answer
 from deeplab_tf.webapp.served_model import ServedModel

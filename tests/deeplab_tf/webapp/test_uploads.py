@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.image_files import read_pixels
+from deeplab_tf.images.files import read_pixels
 from deeplab_tf.webapp.uploads import decode_upload
 
 MEGAPIXEL = 1_000_000

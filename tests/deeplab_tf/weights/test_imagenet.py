@@ -17,12 +17,12 @@ import tensorflow as tf
 from keras.applications import resnet as keras_resnet
 from keras.applications import vgg16 as keras_vgg16
 
-from deeplab_tf import training
 from deeplab_tf.config import Config, ModelConfig, TrainConfig
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
-from deeplab_tf.model import build_network
-from deeplab_tf.vgg import VGG16
+from deeplab_tf.networks.deeplab import build_network
+from deeplab_tf.networks.vgg import VGG16
+from deeplab_tf.training import loop as training
 from deeplab_tf.weights import keras_cache, load_imagenet, load_weights
 from tests import keras_files
 from tests.tiny import tiny_network

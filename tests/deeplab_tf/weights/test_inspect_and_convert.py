@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.model import build_model
+from deeplab_tf.networks.deeplab import build_model
 from deeplab_tf.weights import find_fit, list_tensors, load_weights
 from deeplab_tf.weights.__main__ import convert, inspect
 from tests import oracles

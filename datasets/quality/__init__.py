@@ -1,0 +1,1 @@
+"""What is wrong or lopsided in a data set, in words and pictures."""

@@ -1,0 +1,1 @@
+"""Reading raw files: images, masks, MATLAB files."""

@@ -1,0 +1,1 @@
+"""One file a data set: where its raw files are and what they mean."""

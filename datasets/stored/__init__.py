@@ -1,0 +1,1 @@
+"""What a conversion writes, and how: records, shards and the manifest."""

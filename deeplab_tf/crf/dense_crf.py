@@ -1,0 +1,321 @@
+"""Fully connected conditional random field by mean-field inference (Sec. 3.3).
+
+The energy (Eq. 2) is a unary term per pixel plus a pairwise term (Eq. 3) between all pairs of pixels:
+
+    theta_i(x)      = -log P_i(x)
+    theta_ij(x, x') = [x != x'] * (  w1 * exp(-|p_i - p_j|^2 / (2 sigma_alpha^2) - |I_i - I_j|^2 / (2 sigma_beta^2))
+                                   + w2 * exp(-|p_i - p_j|^2 / (2 sigma_gamma^2)))
+
+with pixel positions p and RGB colours I. Each mean-field update filters the current probabilities with both
+Gaussians, which the permutohedral lattice does in time linear in the number of pixels. This file is for arrays;
+`mean_field.refine` is the same as a TensorFlow graph.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deeplab_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from deeplab_tf.crf.permutohedral import GaussianFilter
+
+BACKENDS = ("tf", "pydensecrf")
+NORMALIZATIONS = ("symmetric", "after")
+MIN_PROBABILITY = 0.03
+"""What a label has to reach somewhere, by default, to stay in the mean field; see `dense_crf`."""
+
+# log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
+_SMALLEST_PROBABILITY = 1e-20
+# Of a constant: float32 ends at 3e38.
+_LARGEST = 1e30
+# Without labels, and for each of them: measured peaks of photographs lie within a third of this.
+_BYTES_PER_PIXEL = {"tf": (1600, 50), "pydensecrf": (500, 65)}
+# Pixels of an image whose filter of the smoothness kernel is kept for the next one.
+_LARGEST_KEPT = 2**19
+
+
+@dataclasses.dataclass(frozen=True)
+class CrfParams:
+    """The constants of Eq. 3 under the paper's names; the defaults are those released with ResNet-101.
+
+    Attributes:
+        w1: weight of the bilateral kernel, >= 0: how much pixels alike in place and colour should agree.
+        sigma_alpha: reach of the bilateral kernel, in pixels, > 0.
+        sigma_beta: reach of the bilateral kernel in colour, in RGB levels of 0..255, > 0.
+        w2: weight of the smoothness kernel, >= 0: how much neighbours should agree whatever their colour.
+        sigma_gamma: reach of the smoothness kernel, in pixels, > 0.
+        iterations: mean-field updates, >= 0. The paper uses 10.
+    """
+
+    w1: float = 4.0
+    sigma_alpha: float = 67.0
+    sigma_beta: float = 3.0
+    w2: float = 3.0
+    sigma_gamma: float = 1.0
+    iterations: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("w1", "w2"):
+            if not 0 <= getattr(self, name) <= _LARGEST:
+                raise ValueError(f"the CRF weight {name} must be >= 0 and finite, got {getattr(self, name)}.")
+        for name in ("sigma_alpha", "sigma_beta", "sigma_gamma"):
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise ValueError(f"the CRF's {name} must be > 0 and finite, got {getattr(self, name)}.")
+        if not 0 <= self.iterations <= _LARGEST or self.iterations != int(self.iterations):
+            raise ValueError(f"CRF iterations must be a whole number >= 0, got {self.iterations}.")
+
+
+def dense_crf(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams = CrfParams(),
+    backend: str = "tf",
+    min_probability: float = MIN_PROBABILITY,
+    normalization: str = "symmetric",
+) -> np.ndarray:
+    """Refines the probabilities of one image with the dense CRF.
+
+    A pixel is its own neighbour in the filter. With n_i the sum of a kernel k_ij over all j, i included, kernels are
+    normalised as k_ij / sqrt(n_i n_j), pydensecrf's default and that of most published values of the constants, or
+    as k_ij / n_i, like the paper's Caffe code.
+
+    Leaving out labels: a label with at most min_probability in every pixel can never exceed q, the smallest solution
+    of q = min_probability * exp((w1 + w2) * q) ("after"; in "symmetric" the rows of the kernel only add up to about
+    1). There is one while min_probability < 1 / (e * (w1 + w2)); for 0.03 it is 0.040 with w1 + w2 = 7. So a label
+    that is left out could win nowhere where another one has more than that.
+
+    Args:
+        image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
+        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
+        params: the constants of Eq. 3.
+        backend: "tf", or "pydensecrf", the C++ code that most others use. They agree to float32 rounding.
+        min_probability: labels that have less than this in every pixel may be left out of the mean field and get
+            probability 0; the most probable label always stays. 0.0 leaves out none. The tf backend leaves labels
+            out in fours only, where that saves time, but then also those that all pixels have come to
+            believe in by less than this after some updates.
+        normalization: "symmetric" or "after".
+
+    Returns:
+        float32 [H, W, K], summing to 1 over the last axis. With zero iterations, the input renormalised.
+
+    Raises:
+        ValueError: a wrong shape, type or range, or an unknown backend or normalization.
+        UserError: sigmas so small for the size of the image that the lattice cannot hold it, an image that the memory
+            cannot hold, or pydensecrf is asked for and not installed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}.")
+    image, probabilities = _checked(image, probabilities, min_probability, backend)
+    if params.iterations == 0 or probabilities.shape[-1] == 1:
+        return probabilities / probabilities.sum(axis=-1, keepdims=True)
+    if backend == "tf":
+        return _refine_with_tensorflow(image, probabilities, params, [params.w1], min_probability, normalization)[0]
+    return _refine_with_pydensecrf(image, probabilities, params, min_probability, normalization)
+
+
+def sweep_w1(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, weights: Sequence[float]
+) -> list[np.ndarray]:
+    """Refines with several w1: as `dense_crf` with each of them, but the lattice, which they share, is built once.
+
+    Args:
+        image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
+        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
+        params: the other constants of Eq. 3.
+        weights: the values of w1, >= 0.
+
+    Returns:
+        For each weight what `dense_crf` returns, by the tf backend and its defaults.
+
+    Raises:
+        ValueError: a wrong shape, type or range.
+        UserError: as by `dense_crf`.
+    """
+    image, probabilities = _checked(image, probabilities, MIN_PROBABILITY, "tf")
+    checked = [dataclasses.replace(params, w1=weight).w1 for weight in weights]
+    if params.iterations == 0 or probabilities.shape[-1] == 1:
+        return [probabilities / probabilities.sum(axis=-1, keepdims=True)] * len(checked)
+    return _refine_with_tensorflow(image, probabilities, params, checked, MIN_PROBABILITY, "symmetric")
+
+
+def _checked(
+    image: np.ndarray, probabilities: np.ndarray, min_probability: float, backend: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns uint8 [H, W, 3] and float32 [H, W, K], or raises what `dense_crf` does."""
+    image, probabilities = np.asarray(image), np.asarray(probabilities)
+    _validate(image, probabilities, min_probability)
+    require_memory((image.shape[0], image.shape[1]), probabilities.shape[-1], backend)
+    return image, probabilities.astype(np.float32)
+
+
+def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float) -> None:
+    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+        raise ValueError(
+            f"the CRF's image must be uint8 [H, W, 3], RGB 0..255 as stored, got {image.dtype} {list(image.shape)}."
+        )
+    if probabilities.ndim != 3 or probabilities.shape[:2] != image.shape[:2] or 0 in probabilities.shape:
+        raise ValueError(
+            f"probabilities must be [H, W, K] with the image's height and width {list(image.shape[:2])}, "
+            f"got {list(probabilities.shape)}."
+        )
+    if not np.issubdtype(probabilities.dtype, np.floating):
+        raise ValueError(f"probabilities must be floats, got {probabilities.dtype}.")
+    sums = probabilities.sum(axis=-1)
+    # Written so that a NaN fails. The tolerance lets float16 pass and stops logits.
+    if not (probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-2):
+        raise ValueError(
+            "probabilities must be >= 0 and sum to 1 over the classes (softmax, not logits), got values from "
+            f"{probabilities.min():g} to {probabilities.max():g} and sums from {sums.min():g} to {sums.max():g}."
+        )
+    if not 0 <= min_probability <= 1:
+        raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
+
+
+def require_memory(image_size: tuple[int, int], num_classes: int, backend: str) -> None:
+    """Refuses a large image, of this height and width, that the memory cannot hold.
+
+    Raises:
+        UserError: refining it takes more than there is.
+    """
+    from deeplab_tf.runtime import memory
+
+    lattice, label = _BYTES_PER_PIXEL[backend]
+    memory.require(
+        image_size,
+        lambda: (lattice + label * num_classes) * image_size[0] * image_size[1],
+        task="the dense CRF of ",
+        remedy="Leave the CRF out, or make the image smaller or cut it into several.",
+    )
+
+
+def _refine_with_tensorflow(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams,
+    weights: Sequence[float],
+    min_probability: float,
+    normalization: str,
+) -> list[np.ndarray]:
+    """Refines once for each of some w1, which take the place of that of params."""
+    # Imported here, because configurations know CrfParams and are to load without TensorFlow.
+    from deeplab_tf.crf.permutohedral import check_extents
+
+    farthest = [(side - 1) / params.sigma_alpha for side in (image.shape[1], image.shape[0])]
+    try:
+        check_extents([*farthest, *3 * [255 / params.sigma_beta]])
+        check_extents([(side - 1) / params.sigma_gamma for side in (image.shape[1], image.shape[0])])
+    except ValueError as error:
+        raise UserError(f"the CRF's sigmas are too small for an image {list(image.shape[:2])}: {error}") from None
+    height, width, num_classes = probabilities.shape
+    # A large one is not worth the memory that it would keep.
+    build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__
+    smoothness = build(height, width, params.sigma_gamma, normalization)
+    bilateral = _trace_bilateral(normalization)(image, np.float32(params.sigma_alpha), np.float32(params.sigma_beta))
+    function = _trace(num_classes, int(params.iterations), normalization)
+    others = [np.float32(constant) for constant in (params.w2, min_probability)]
+    return [function(probabilities, bilateral, smoothness, np.float32(w1), *others).numpy() for w1 in weights]
+
+
+# Most images of a data set have one of two sizes, upright or lying. 35 MB for one of 500 x 375 pixels.
+@functools.lru_cache(maxsize=2)
+def _build_smoothness(height: int, width: int, sigma_gamma: float, normalization: str) -> GaussianFilter:
+    return _trace_smoothness(normalization)(height, width, np.float32(sigma_gamma))
+
+
+@functools.lru_cache(maxsize=2)
+def _trace_smoothness(normalization: str) -> Any:
+    """Returns a tf.function from height, width and sigma_gamma to a filter."""
+    import tensorflow as tf
+
+    from deeplab_tf.crf.mean_field import build_smoothness
+
+    signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)]
+    build = functools.partial(build_smoothness, normalization=normalization)
+    return tf.function(build, input_signature=signature, autograph=False)
+
+
+@functools.lru_cache(maxsize=2)
+def _trace_bilateral(normalization: str) -> Any:
+    """Returns a tf.function from an image, sigma_alpha and sigma_beta to a filter."""
+    import tensorflow as tf
+
+    from deeplab_tf.crf.mean_field import build_bilateral
+
+    signature = [tf.TensorSpec([None, None, 3], tf.uint8), *2 * [tf.TensorSpec([], tf.float32)]]
+    build = functools.partial(build_bilateral, normalization=normalization)
+    return tf.function(build, input_signature=signature, autograph=False)
+
+
+@functools.lru_cache(maxsize=16)
+def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
+    """Returns a tf.function from probabilities, the two filters, w1, w2 and min_probability to the refined ones."""
+    import tensorflow as tf
+
+    from deeplab_tf.crf.mean_field import update
+
+    def refined(
+        probabilities: tf.Tensor,
+        bilateral: GaussianFilter,
+        smoothness: GaussianFilter,
+        w1: tf.Tensor,
+        w2: tf.Tensor,
+        min_probability: tf.Tensor,
+    ) -> tf.Tensor:
+        kernels = ((bilateral, w1), (smoothness, w2))
+        return update(probabilities, kernels, iterations=iterations, min_probability=min_probability)
+
+    filters = [
+        tf.nest.map_structure(
+            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
+            trace(normalization).get_concrete_function().structured_outputs,
+        )
+        for trace in (_trace_bilateral, _trace_smoothness)
+    ]
+    probabilities = tf.TensorSpec([None, None, num_classes], tf.float32)
+    signature = [probabilities, *filters, *3 * [tf.TensorSpec([], tf.float32)]]
+    return tf.function(refined, input_signature=signature, autograph=False)
+
+
+def _refine_with_pydensecrf(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
+) -> np.ndarray:
+    try:
+        from pydensecrf import densecrf
+    except ImportError:
+        raise UserError(
+            "the pydensecrf backend of the CRF is not installed: run `pip install -r requirements-crf.txt` "
+            "(needs a C++ compiler and Python < 3.13), or take the backend tf, which needs nothing."
+        ) from None
+    normalize = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}[normalization]
+    highest = probabilities.max(axis=(0, 1))  # [K]
+    kept = (highest >= min_probability) | (np.arange(highest.size) == highest.argmax())
+    clipped = np.maximum(probabilities[..., kept], _SMALLEST_PROBABILITY)  # [H, W, K kept]
+    clipped /= clipped.sum(axis=-1, keepdims=True)
+    height, width, num_labels = clipped.shape
+    # pydensecrf counts in (width, height), and flattens pixels row by row like numpy.
+    crf = densecrf.DenseCRF2D(width, height, num_labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped).reshape(-1, num_labels).T))  # [K, N]
+    if params.w2 > 0:
+        crf.addPairwiseGaussian(sxy=params.sigma_gamma, compat=params.w2, normalization=normalize)
+    if params.w1 > 0:
+        crf.addPairwiseBilateral(
+            sxy=params.sigma_alpha,
+            srgb=params.sigma_beta,
+            rgbim=np.array(image, order="C"),  # a copy, because its buffer has to be writable
+            compat=params.w1,
+            normalization=normalize,
+        )
+    marginals = np.array(crf.inference(int(params.iterations)), np.float32)  # [K, N]
+    # Its float32 softmax is off by up to 1e-6.
+    marginals /= marginals.sum(axis=0)
+    refined = np.zeros(probabilities.shape, np.float32)
+    refined[..., kept] = marginals.T.reshape(height, width, num_labels)
+    return refined

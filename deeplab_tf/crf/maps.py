@@ -1,0 +1,80 @@
+"""Score and belief maps of a class after each of some mean-field updates (Fig. 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.images import visualize
+
+LARGEST_SCORE = 10.0
+"""Log-odds beyond this have the same colour."""
+
+
+def find_maps(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, label: int, updates: Sequence[int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Refines with several numbers of updates.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        probabilities: float32 [H, W, K].
+        params: of the CRF; its iterations do not matter.
+        label: the class, 0..K-1.
+        updates: numbers of updates, >= 0.
+
+    Returns:
+        For each number of updates the scores float32 [H, W], log-odds of the class against all others, limited to
+        `LARGEST_SCORE`, and the beliefs float32 [H, W], its probabilities.
+    """
+    maps = []
+    for count in updates:
+        # Nothing is left out, so that early and late maps have the same labels.
+        refined = dense_crf(image, probabilities, dataclasses.replace(params, iterations=count), min_probability=0.0)
+        belief = refined[..., label]
+        others = np.maximum(refined.sum(axis=-1) - belief, 1e-12)
+        scores = np.clip(np.log(np.maximum(belief, 1e-12) / others), -LARGEST_SCORE, LARGEST_SCORE)
+        maps.append((scores, belief))
+    return maps
+
+
+def draw_maps(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams,
+    class_names: Sequence[str],
+    updates: Sequence[int],
+    label: int | None = None,
+) -> np.ndarray:
+    """Draws the image, and scores (above) and beliefs (below) after some updates.
+
+    Args:
+        image: uint8 [H, W, 3], RGB.
+        probabilities: float32 [H, W, K].
+        params: of the CRF; its iterations do not matter.
+        class_names: K names.
+        updates: numbers of updates, >= 0.
+        label: the class; None for the one with the most pixels before the CRF, class 0 aside.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+    """
+    if label is None:
+        counts = np.bincount(probabilities.argmax(axis=-1).ravel(), minlength=len(class_names))
+        label = 1 + int(counts[1:].argmax()) if len(class_names) > 1 and counts[1:].any() else 0
+    maps = find_maps(image, probabilities, params, label, updates)
+    titles = ["image", *("network" if count == 0 else f"update {count}" for count in updates)]
+    scores = [_paint((score + LARGEST_SCORE) / (2 * LARGEST_SCORE), cv2.COLORMAP_JET) for score, _ in maps]
+    beliefs = [_paint(belief, cv2.COLORMAP_BONE) for _, belief in maps]
+    captions = [f"score of {class_names[label]}, log-odds from -10 to 10", f"belief in {class_names[label]}, 0 to 1"]
+    return visualize.panel([[image, *scores], [image, *beliefs]], titles, captions)
+
+
+def _paint(ratios: np.ndarray, colours: int) -> np.ndarray:
+    """Paints float32 [H, W] in 0..1."""
+    bytes_ = np.rint(255 * np.clip(ratios, 0, 1)).astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(bytes_, colours)[..., ::-1])

@@ -1,0 +1,1 @@
+"""Networks for other programs: SavedModel, TensorFlow Lite, and loading them again."""

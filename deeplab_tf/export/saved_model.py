@@ -1,0 +1,302 @@
+"""SavedModels with everything inside, from uint8 pixels or JPEG bytes to labels; only TensorFlow is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf.config import Config
+from deeplab_tf.crf.dense_crf import MIN_PROBABILITY, CrfParams
+from deeplab_tf.crf.mean_field import refine
+from deeplab_tf.dataset_info import require_fields
+from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.warm_up import write_warm_up
+from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.runtime import files
+
+VERSION = "1"
+SAVED_MODEL_FILE = "saved_model.pb"
+# In OUT/saved_model/1/assets.
+CLASS_NAMES_FILE = "class_names.txt"
+PALETTE_FILE = "palette.csv"
+
+Size = tuple[int | None, int | None]
+"""Height and width of the images, None for any."""
+
+
+class Description(NamedTuple):
+    """What an exported model says of itself.
+
+    Attributes:
+        config: network, classes and how it is asked.
+        crf: the dense CRF with `config.crf` is inside.
+        size: the only height and width that it takes, or None for any.
+        mean_rgb: the colour that the network takes for nothing: what smaller images are padded with.
+        bytes_per_pixel: see `inference.bytes_per_pixel`; 0 where it is not known.
+    """
+
+    config: Config
+    mean_rgb: tuple[float, float, float]
+    crf: bool = False
+    size: Size = (None, None)
+    bytes_per_pixel: float = 0.0
+
+    def to_json(self) -> str:
+        """Returns the text that exported models hold."""
+        export = {
+            "crf": self.crf,
+            "size": self.size,
+            "mean_rgb": self.mean_rgb,
+            "bytes_per_pixel": self.bytes_per_pixel,
+        }
+        return json.dumps({**self.config.to_json(), "export": export})
+
+    @classmethod
+    def from_json(cls, text: str) -> Description:
+        """Reads what `to_json` gave.
+
+        Raises:
+            ValueError: something else.
+        """
+        fields = files.parse_json(text)
+        config = Config.from_json(fields)
+        if config.dataset is None:
+            raise ValueError("it names no data set")
+        require_fields(fields, "the description", ("export",))
+        require_fields(fields["export"], "export", ("mean_rgb", "size", "crf"))
+        mean_rgb, size, crf = (fields["export"][name] for name in ("mean_rgb", "size", "crf"))
+        bytes_per_pixel = fields["export"].get("bytes_per_pixel", 0)  # older exports do not say
+        match mean_rgb, size, crf, bytes_per_pixel:
+            case [int() | float() as red, int() | float() as green, int() | float() as blue], [
+                int() | None as height,
+                int() | None as width,
+            ], bool(), int() | float():
+                return cls(config, (red, green, blue), crf, (height, width), bytes_per_pixel)
+        raise ValueError(
+            f"expected three levels, height and width, yes or no, and a number of bytes; got {mean_rgb}, {size}, {crf}"
+            f" and {bytes_per_pixel}"
+        )
+
+
+class _Servable(tf.Module):
+    """The functions that a SavedModel holds."""
+
+    def __init__(self, model: DeepLab, description: Description) -> None:
+        super().__init__()
+        config, size = description.config, description.size
+        self._size = size
+        self._crf = config.crf if description.crf else None
+        self._palette = config.info.palette
+        self._names = config.info.class_names
+        self._network = fold_inference(model, config.inference, size)
+        images = tf.TensorSpec([None, *size, 3], tf.uint8, name="images")
+        encoded = tf.TensorSpec([None], tf.string, name="images")
+        # The same function in all signatures, so that the graph is stored once.
+        self._answer = tf.function(self._refine, [images], autograph=False)
+        self.segment = tf.function(self._segment, [images], autograph=False)
+        self.probabilities = tf.function(self._probabilities, [images], autograph=False)
+        self.encoded = tf.function(self._encoded, [encoded], autograph=False)
+        self.encoded_rest = tf.function(self._encoded_rest, [encoded], autograph=False)
+        described = description.to_json()
+        self.metadata = tf.function(lambda: self._metadata(described), [], autograph=False)
+
+    def _refine(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns the final probabilities, float32 [B, H, W, K]."""
+        probabilities = self._network.answer(images)
+        if self._crf is None:
+            return probabilities
+        crf = self._crf
+        # One image after the other: each has a lattice of its own.
+        return tf.map_fn(
+            lambda pair: refine_one(pair[0], pair[1], crf),
+            (images, probabilities),
+            fn_output_signature=tf.TensorSpec(probabilities.shape[1:], tf.float32),
+            parallel_iterations=1,
+        )
+
+    def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = self._answer(images)  # [B, H, W, K]
+        return {"labels": _likeliest(probabilities), "confidence": tf.reduce_max(probabilities, axis=-1)}
+
+    def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": self._answer(images)}
+
+    def _encoded(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        palette = tf.constant(self._palette, tf.uint8)
+
+        def segment(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = tf.ensure_shape(decode_image(one), [*self._size, 3])
+            labels = _likeliest(self._answer(image[tf.newaxis]))[0]  # [H, W]
+            colours = tf.gather(palette, tf.cast(labels, tf.int32))
+            return tf.io.encode_png(labels[..., tf.newaxis]), tf.io.encode_png(colours)
+
+        text = tf.TensorSpec([], tf.string)
+        # Sizes may differ, so there is no batch.
+        labels, colours = tf.map_fn(segment, encoded, fn_output_signature=(text, text), parallel_iterations=1)
+        return {"labels_png": labels, "colour_png": colours}
+
+    def _encoded_rest(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        # TensorFlow Serving writes bytes into JSON as base64 where the name ends so, and as they are otherwise.
+        return {f"{name}_bytes": values for name, values in self._encoded(encoded).items()}
+
+    def _metadata(self, described: str) -> dict[str, tf.Tensor]:
+        return {
+            "config": tf.constant(described),
+            "class_names": tf.constant(self._names),
+            "palette": tf.constant(self._palette, tf.uint8),
+        }
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """Decodes JPEG or PNG bytes, string [], to uint8 [H, W, 3], RGB; JPEG to the same pixels as Pillow."""
+
+    def jpeg() -> tf.Tensor:
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: tf.io.decode_png(encoded, channels=3))
+
+
+def refine_one(image: tf.Tensor, probabilities: tf.Tensor, crf: CrfParams) -> tf.Tensor:
+    """Refines as `dense_crf` does by default: uint8 [H, W, 3] and float32 [H, W, K] -> float32 [H, W, K]."""
+    if crf.iterations == 0:
+        return probabilities
+    return refine(
+        image,
+        probabilities,
+        crf.w1,
+        crf.sigma_alpha,
+        crf.sigma_beta,
+        crf.w2,
+        crf.sigma_gamma,
+        iterations=int(crf.iterations),
+        min_probability=MIN_PROBABILITY,
+    )
+
+
+def export_saved_model(
+    model: DeepLab,
+    config: Config,
+    out_dir: str,
+    *,
+    crf: bool = False,
+    size: Size = (None, None),
+    overwrite: bool = False,
+) -> str:
+    """Writes OUT/saved_model/1, the layout that TensorFlow Serving watches.
+
+    Signatures: `serving_default`, images uint8 [B, H, W, 3] (RGB) -> labels uint8 [B, H, W] and confidence
+    float32 [B, H, W], the probability of that label; `probabilities`, the same input -> float32
+    [B, H, W, K]; `encoded`, images string [B], JPEG or PNG bytes of any sizes -> labels_png, 8-bit grey PNGs whose
+    values are the classes, and colour_png, RGB PNGs, both string [B]; `encoded_rest`, the same under names that
+    TensorFlow Serving's REST interface knows for bytes; `metadata`, nothing -> config, a JSON string with the
+    network, the classes and the palette, class_names string [K] and palette uint8 [K, 3].
+
+    Args:
+        model: trained.
+        config: of the training, with its data set; `config.inference` says how the network is asked.
+        out_dir: the folder.
+        crf: refine every answer with the dense CRF and `config.crf`, in all signatures.
+        size: height and width of the images, or None for any.
+        overwrite: replace an earlier export.
+
+    Returns:
+        The path of the SavedModel.
+
+    Raises:
+        UserError: there is one already, or the folder cannot be written.
+    """
+    path = saved_model_path(out_dir)
+    files.refuse_existing(path, overwrite)
+    files.make_folder(os.path.dirname(path), "--out")
+    fits_always = None not in size
+    per_pixel = 0.0 if fits_always else bytes_per_pixel(model, config.inference)
+    servable = _Servable(model, Description(config, model.mean_rgb, crf, size, per_pixel))
+    signatures = {
+        "serving_default": servable.segment,
+        "probabilities": servable.probabilities,
+        "encoded": servable.encoded,
+        "encoded_rest": servable.encoded_rest,
+        "metadata": servable.metadata,
+    }
+
+    def write(temporary: str) -> None:
+        with tempfile.TemporaryDirectory() as assets:
+            servable.assets = [
+                tf.saved_model.Asset(_write_lines(os.path.join(assets, CLASS_NAMES_FILE), config.info.class_names)),
+                tf.saved_model.Asset(
+                    _write_lines(
+                        os.path.join(assets, PALETTE_FILE),
+                        ["red,green,blue", *(",".join(map(str, colour)) for colour in config.info.palette)],
+                    )
+                ),
+            ]
+            try:
+                tf.saved_model.save(servable, temporary, signatures)
+            except tf.errors.OpError as error:
+                raise UserError(f"cannot write {path}: {files.reason(error)}") from error
+        write_warm_up(temporary, size)
+
+    files.write_folder_atomically(path, write)
+    return path
+
+
+def saved_model_path(out_dir: str) -> str:
+    """Returns where `export_saved_model` writes."""
+    return os.path.join(out_dir, "saved_model", VERSION)
+
+
+def is_saved_model(path: str) -> bool:
+    """Says whether a folder is a SavedModel."""
+    return os.path.isfile(os.path.join(path, SAVED_MODEL_FILE))
+
+
+def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Description]:
+    """Loads a SavedModel that `export_saved_model` wrote.
+
+    Args:
+        path: the folder that holds saved_model.pb.
+
+    Returns:
+        A function from an image uint8 [H, W, 3] to probabilities float32 [H, W, K], or from several of one size,
+        [B, H, W, 3], to [B, H, W, K]; and what the model says of itself.
+
+    Raises:
+        UserError: not a SavedModel of this project, or damaged.
+    """
+    damaged = f"{path} is not a SavedModel of export.py, or is damaged"
+    try:
+        loaded = tf.saved_model.load(path)
+    except Exception as error:  # TensorFlow believes what the file says, and fails wherever that leads it
+        raise UserError(f"{damaged}: {in_short(error)}") from error
+    try:
+        description = Description.from_json(loaded.signatures["metadata"]()["config"].numpy().decode())
+        signature = loaded.signatures["probabilities"]
+    except (tf.errors.OpError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{damaged}: {in_short(error)}") from error
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        images = image if image.ndim == 4 else image[np.newaxis]
+        answers = signature(images=tf.constant(images))["probabilities"].numpy()
+        return answers if image.ndim == 4 else answers[0]
+
+    # The signature does not keep the object that owns its variables alive.
+    predict.loaded = loaded  # type: ignore[attr-defined]
+    return predict, description
+
+
+def _likeliest(probabilities: tf.Tensor) -> tf.Tensor:
+    """Float [..., K] -> uint8 [...]."""
+    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
+
+
+def _write_lines(path: str, lines: list[str] | tuple[str, ...]) -> str:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return path

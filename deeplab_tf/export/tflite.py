@@ -1,0 +1,306 @@
+"""TensorFlow Lite files for phones: uint8 pixels of one size in, labels out, built-in operations only."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from deeplab_tf.config import Config
+from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.saved_model import Description
+from deeplab_tf.inference.fold import fold_weights
+from deeplab_tf.inference.probabilities import build_inference, build_scores
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.runtime import files, native_messages
+
+# Inside the file, as an archive behind the model. labels.txt is where TensorFlow Lite's tools look for names.
+_LABELS_FILE, _DESCRIPTION_FILE = "labels.txt", "deeplab.json"
+_LONGEST_DESCRIPTION = 1 << 20
+# What reading a damaged file raises: the archive at its end, the description in it, and the interpreter.
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, RuntimeError)
+
+
+class Format(NamedTuple):
+    """A way to store the network.
+
+    Attributes:
+        suffix: of the file's name.
+        gap: two classes whose probabilities differ by less than this may change places ...
+        share: ... and others in this share of the pixels, before the file counts as wrong.
+    """
+
+    suffix: str
+    gap: float
+    share: float
+
+
+FORMATS = {
+    "tflite": Format("", 1e-3, 0.0),
+    "tflite_float16": Format("_float16", 0.02, 1e-3),
+    "tflite_dynamic": Format("_dynamic", 0.2, 0.02),
+    "tflite_int8": Format("_int8", 0.3, 0.05),
+}
+
+
+class Written(NamedTuple):
+    """A file that was written, and how it compares with the network in float32.
+
+    Attributes:
+        path: of the file.
+        num_bytes: its size.
+        agreement: share of the pixels with the same label in the pictures that it was tried with, 0..1.
+    """
+
+    path: str
+    num_bytes: int
+    agreement: float
+
+
+def tflite_path(out_dir: str, config: Config, format_name: str) -> str:
+    """Returns where `export_tflite` writes."""
+    return os.path.join(out_dir, f"{config.experiment}{FORMATS[format_name].suffix}.tflite")
+
+
+def check_size(size: tuple[int | None, int | None], multiple: int) -> tuple[int, int]:
+    """Returns a size that a file can have.
+
+    Args:
+        size: height and width.
+        multiple: of the network, see `DeepLab.size_multiple`.
+
+    Raises:
+        UserError: none, or a side that the network would have to pad.
+    """
+    height, width = size
+    if height is None or width is None:
+        raise UserError("TensorFlow Lite needs the size of the images: add --size, such as --size=513.")
+    for side in (height, width):
+        if side <= multiple or side % multiple != 1:
+            below = max((side - 1) // multiple, 1) * multiple + 1
+            near = [str(below), str(below + multiple)] if side > below else [str(below)]
+            raise UserError(
+                f"--size: TensorFlow Lite takes sides of the form {multiple}k + 1 for this network, got {side}; "
+                f"the nearest are {' and '.join(near)}."
+            )
+    return height, width
+
+
+def export_tflite(
+    model: DeepLab,
+    config: Config,
+    out_dir: str,
+    format_name: str,
+    *,
+    size: tuple[int, int],
+    pictures: Iterable[np.ndarray],
+    calibration: Iterable[np.ndarray] = (),
+    overwrite: bool = False,
+) -> Written:
+    """Converts the network, compares it with the original on some pictures, and writes it if it is the same.
+
+    The file takes uint8 [1, H, W, 3], RGB, and answers labels uint8 [1, H, W]. The names of the classes and the
+    configuration are in it as a zip archive.
+
+    Args:
+        model: trained, float32, its atrous convolutions by the implementation that the file is to have.
+        config: of the training; `config.inference` says how the network is asked.
+        out_dir: the folder.
+        format_name: of `FORMATS`: float32, float16 weights, int8 weights ("dynamic"), or int8 throughout.
+        size: height and width, see `check_size`.
+        pictures: what to compare on, uint8 [H, W, 3] of that size.
+        calibration: for tflite_int8, pictures of that size which show what the network will see.
+        overwrite: replace an earlier file.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: the file exists, it cannot be written, or the network cannot be converted into this format.
+    """
+    path = tflite_path(out_dir, config, format_name)
+    files.refuse_existing(path, overwrite)
+    files.make_folder(out_dir, "--out")
+    content = _convert(model, config, format_name, size, list(calibration))
+    description = Description(config, model.mean_rgb, size=size)
+    content += _archive(
+        {
+            _LABELS_FILE: "".join(f"{name}\n" for name in config.info.class_names),
+            _DESCRIPTION_FILE: description.to_json(),
+        }
+    )
+    predict = _interpret(tf_lite_interpreter(model_content=content))
+    probabilities = build_inference(model, config.inference, size)
+    agreement = _compare(predict, lambda image: probabilities(image[np.newaxis])[0].numpy(), pictures, format_name)
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(content)
+
+    files.write_atomically(path, write)
+    return Written(path, len(content), agreement)
+
+
+def made_up_picture(size: tuple[int, int]) -> np.ndarray:
+    """Returns soft patches of colour, uint8 [H, W, 3]: something to compare on where there are no pictures."""
+    patches = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.float32)
+    return cv2.resize(patches, size[::-1], interpolation=cv2.INTER_LINEAR).round().astype(np.uint8)
+
+
+def is_tflite(path: str) -> bool:
+    """Says whether a file looks like TensorFlow Lite's."""
+    return os.path.isfile(path) and path.endswith(".tflite")
+
+
+def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Description]:
+    """Loads a file that `export_tflite` wrote.
+
+    Returns:
+        A function from uint8 [H, W, 3] of the file's size to labels uint8 [H, W], and what the file says of itself.
+
+    Raises:
+        UserError: not a file of this project, or damaged.
+    """
+    with native_messages.held_back():  # the interpreter names its delegates
+        try:
+            description = _read_description(path)
+            return _interpret(tf_lite_interpreter(model_path=path)), description
+        except _DAMAGE as error:
+            raise UserError(
+                f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {in_short(error)}"
+            ) from error
+
+
+def _read_description(path: str) -> Description:
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(_DESCRIPTION_FILE)
+        # An archive may unpack to a thousand times its size.
+        if member.file_size > _LONGEST_DESCRIPTION:
+            raise ValueError(f"its {_DESCRIPTION_FILE} has {member.file_size} bytes")
+        return Description.from_json(archive.read(member).decode())
+
+
+def tf_lite_interpreter(**source: Any) -> Any:
+    """Builds TensorFlow's own interpreter, which says that it will move to another package (ai-edge-litert)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tf.lite.Interpreter(num_threads=os.cpu_count(), **source)
+
+
+def _convert(
+    model: DeepLab, config: Config, format_name: str, size: tuple[int, int], calibration: list[np.ndarray]
+) -> bytes:
+    options = config.inference
+    if options.tile:
+        raise UserError("TensorFlow Lite files have no tiles inside: leave --tile out.")
+    # The order of the probabilities is that of the scores, but for an average over mirrored images.
+    answer = build_inference(model, options, size) if options.flip else build_scores(model, options)
+    int8 = format_name == "tflite_int8"
+    # A quantised file takes uint8 where the network takes float32.
+    spec = tf.TensorSpec([1, *size, 3], tf.float32 if int8 else tf.uint8, name="images")
+
+    @tf.function(input_signature=[spec], autograph=False)
+    def labels(images: tf.Tensor) -> tf.Tensor:
+        found = tf.argmax(answer(images), axis=-1, output_type=tf.int32)
+        return tf.cast(found, tf.uint8, name="labels")
+
+    folded = fold_weights(labels)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([folded.answer.get_concrete_function()], folded)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    if format_name != "tflite":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if format_name == "tflite_float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if int8:
+        if not calibration:
+            raise UserError("tflite_int8 needs pictures that show what the network will see, and got none.")
+        converter.representative_dataset = lambda: _representative(calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.uint8
+    with _quiet():
+        return converter.convert()
+
+
+def _representative(pictures: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    for picture in tqdm.tqdm(pictures, desc="calibrating", unit="picture", dynamic_ncols=True):
+        shown = picture[np.newaxis].astype(np.float32)
+        # With the whole range in every picture, a level of the uint8 input is a level of the picture.
+        shown[0, -1, -1], shown[0, -1, -2] = 0, 255
+        yield [shown]
+
+
+def _archive(texts: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(name), text)  # without the time: the same network gives the same file
+    return buffer.getvalue()
+
+
+def _interpret(interpreter: Any) -> Callable[[np.ndarray], np.ndarray]:
+    interpreter.allocate_tensors()
+    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+    if taken["dtype"] != np.uint8 or len(taken["shape"]) != 4:
+        raise ValueError(f"expected an input uint8 [1, H, W, 3], got {taken['dtype'].__name__} {taken['shape']}.")
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(taken["index"], image[np.newaxis])
+        interpreter.invoke()
+        return interpreter.get_tensor(given["index"])[0]
+
+    return predict
+
+
+def _compare(
+    predict: Callable[[np.ndarray], np.ndarray],
+    probabilities_of: Callable[[np.ndarray], np.ndarray],
+    pictures: Iterable[np.ndarray],
+    format_name: str,
+) -> float:
+    """Returns the share of equal labels.
+
+    Raises:
+        UserError: the two do not compute the same.
+    """
+    pixels = differing = wrong = 0
+    for picture in pictures:
+        labels, probabilities = predict(picture), probabilities_of(picture)
+        differs = labels != np.argmax(probabilities, axis=-1)
+        chosen = np.take_along_axis(probabilities, labels[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
+        gap = probabilities.max(axis=-1) - chosen
+        pixels += labels.size
+        differing += int(differs.sum())
+        wrong += int((differs & (gap > FORMATS[format_name].gap)).sum())
+    if wrong > FORMATS[format_name].share * pixels:
+        raise UserError(
+            f"{format_name} was not written: {100 * wrong / pixels:.2f} % of the pixels get a class that the network "
+            f"finds less likely than another by more than {FORMATS[format_name].gap}. This network does not bear the "
+            "conversion; take another format, or calibrate with pictures more like those that it will see."
+        )
+    return 1 - differing / pixels
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the converter's remarks, which are for its makers, away from the terminal."""
+    import logging
+
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,94 @@
+"""Atrous depthwise convolution: Sec. 3.1 for the convolutions of small networks.
+
+Deinterlacing serves any convolution: the phases of a feature map are ordinary feature maps, and each channel of them
+is convolved by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from deeplab_tf.layers.atrous import check_implementation, check_layer, deinterlace, feature_map, interlace
+
+
+def atrous_depthwise_conv2d(
+    x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: str = "deinterlace"
+) -> tf.Tensor:
+    """Convolves each channel with its own kernels, whose taps are `rate` cells apart; stride 1.
+
+    The map is padded with (k - 1) * rate / 2 zeros on each side, so that the result has its size.
+
+    Args:
+        x: float [B, H, W, C]; H and W may be unknown at graph time.
+        kernel: [k, k, C, m], dtype of x, k odd; m outputs per channel.
+        rate: r >= 1, in feature-map cells.
+        implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution; "auto" is the
+            first.
+
+    Returns:
+        Same dtype as x, [B, H, W, C*m].
+
+    Raises:
+        ValueError: rate < 1, x is not of rank 4, an even kernel at rate > 1, or an unknown implementation.
+    """
+    x = feature_map(x, rate)
+    check_implementation(implementation)
+    if rate == 1:
+        return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME")
+    if not all(size % 2 for size in kernel.shape[:2]):
+        raise ValueError(f"an atrous depthwise kernel has odd sides, got {kernel.shape[0]}x{kernel.shape[1]}.")
+    if implementation == "dilated":
+        return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate])
+    phases = tf.nn.depthwise_conv2d(deinterlace(x, rate), kernel, strides=[1, 1, 1, 1], padding="SAME")
+    height, width = (tf.shape(x)[i] if x.shape[i] is None else x.shape[i] for i in (1, 2))
+    return interlace(phases, rate, height, width)
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """Atrous depthwise convolution, stride 1, output of the input's size (Sec. 3.1).
+
+    Input float [B, H, W, C], output [B, H, W, C*depth_multiplier], any H and W. Everything that
+    `keras.layers.DepthwiseConv2D` takes (use_bias, activation, initializers, dtype, ...) is taken here; padding
+    and strides are fixed.
+
+    Args:
+        kernel_size: k, or (kh, kw); odd.
+        rate: r >= 1, in feature-map cells.
+        implementation: "deinterlace", "dilated" or "auto", see `atrous_depthwise_conv2d`; the same numbers up to
+            rounding.
+        **kwargs: as for `keras.layers.DepthwiseConv2D`.
+
+    Raises:
+        ValueError: rate < 1, an unknown implementation, or an argument that this layer fixes.
+    """
+
+    _FIXED = ("strides", "padding", "data_format", "dilation_rate")
+
+    def __init__(
+        self, kernel_size: int | tuple[int, int], rate: int = 1, implementation: str = "deinterlace", **kwargs: Any
+    ) -> None:
+        check_layer(self, self._FIXED, kwargs, rate, implementation)
+        super().__init__(kernel_size, padding="same", data_format="channels_last", dilation_rate=rate, **kwargs)
+        self.rate = rate
+        self.implementation = implementation
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Returns the convolution; see the class."""
+        inputs = tf.convert_to_tensor(inputs)
+        kernel = tf.cast(tf.convert_to_tensor(self.kernel), inputs.dtype)
+        y = atrous_depthwise_conv2d(inputs, kernel, self.rate, self.implementation)
+        if self.use_bias:
+            y = tf.nn.bias_add(y, tf.cast(tf.convert_to_tensor(self.bias), inputs.dtype))
+        return y if self.activation is None else self.activation(y)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        for name in self._FIXED:
+            config.pop(name)
+        config.update(rate=self.rate, implementation=self.implementation)
+        return config

@@ -1,0 +1,114 @@
+"""Atrous spatial pyramid pooling and LargeFOV: one head (Sec. 3.2, 4.1.2).
+
+Branches that look at the same features with different rates, their scores summed. One rate is LargeFOV, four
+are ASPP; for VGG-16 a branch is fc6-fc7-fc8, for ResNet it goes straight to the scores.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from deeplab_tf.layers.atrous import AtrousConv2D
+from deeplab_tf.layers.dropout import SeededDropout
+
+
+class ASPP(keras.layers.Layer):
+    """Sums the scores of one atrous branch per rate.
+
+    Input float [B, h, w, C], output float32 [B, h, w, num_classes] (logits). The classifier computes in
+    float32 whatever the precision of the rest. Layers are named fc6, fc7, fc8 (or fc1 without hidden layers),
+    with _1, _2, ... where there are several branches.
+
+    Args:
+        num_classes: K.
+        rates: one per branch, in cells.
+        kernel_size: of each branch's atrous convolution.
+        hidden_units: units of fc6 and fc7; 0 for an atrous convolution straight to the scores.
+        dropout: rate after fc6 and after fc7.
+        implementation: see `AtrousConv2D`.
+        **kwargs: as for `keras.layers.Layer`.
+
+    Raises:
+        ValueError: no rates, or a rate below 1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        rates: Sequence[int],
+        kernel_size: int = 3,
+        hidden_units: int = 0,
+        dropout: float = 0.5,
+        implementation: str = "deinterlace",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not rates or min(rates) < 1:
+            raise ValueError(f"rates must be >= 1, got {tuple(rates)}. LargeFOV is rates=(12,).")
+        self.suffixes = [""] if len(rates) == 1 else [f"_{i}" for i in range(1, len(rates) + 1)]
+        self.num_classes = num_classes
+        self.rates = tuple(rates)
+        self.kernel_size = kernel_size
+        self.hidden_units = hidden_units
+        self.dropout = dropout
+        self.implementation = implementation
+        for branch, (suffix, rate) in enumerate(zip(self.suffixes, rates, strict=True)):
+            hidden = {
+                "activation": "relu",
+                "kernel_initializer": "he_normal",
+                "implementation": implementation,
+                "dtype": self.dtype_policy,
+            }
+            classifier = {
+                "kernel_initializer": keras.initializers.RandomNormal(stddev=0.01),
+                "implementation": implementation,
+                "dtype": "float32",
+            }
+            if hidden_units:
+                self._add(AtrousConv2D(hidden_units, kernel_size, rate, name=f"fc6{suffix}", **hidden))
+                self._add(SeededDropout(dropout, salt=2 * branch, dtype=self.dtype_policy, name=f"drop6{suffix}"))
+                self._add(AtrousConv2D(hidden_units, 1, name=f"fc7{suffix}", **hidden))
+                self._add(SeededDropout(dropout, salt=2 * branch + 1, dtype=self.dtype_policy, name=f"drop7{suffix}"))
+                self._add(AtrousConv2D(num_classes, 1, name=f"fc8{suffix}", **classifier))
+            else:
+                self._add(AtrousConv2D(num_classes, kernel_size, rate, name=f"fc1{suffix}", **classifier))
+
+    def _add(self, layer: keras.layers.Layer) -> None:
+        setattr(self, layer.name, layer)
+
+    def call(self, x: tf.Tensor, dropout_seeds: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns the summed scores.
+
+        Args:
+            x: float [B, h, w, C].
+            dropout_seeds: int32 [B, 2], or None for no dropout.
+
+        Returns:
+            float32 [B, h, w, K].
+        """
+        # One sum after the other: TensorFlow Lite has tf.add_n in float32 only.
+        return functools.reduce(operator.add, [self._branch(x, suffix, dropout_seeds) for suffix in self.suffixes])
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("num_classes", "rates", "kernel_size", "hidden_units", "dropout", "implementation")
+        return super().get_config() | {name: getattr(self, name) for name in names}
+
+    def _branch(self, x: tf.Tensor, suffix: str, seeds: tf.Tensor | None) -> tf.Tensor:
+        if not self.hidden_units:
+            return getattr(self, f"fc1{suffix}")(x)
+        for hidden in ("6", "7"):
+            x = getattr(self, f"fc{hidden}{suffix}")(x)  # [B, h, w, hidden_units]
+            x = getattr(self, f"drop{hidden}{suffix}")(x, seeds)
+        return getattr(self, f"fc8{suffix}")(x)
+
+
+def is_classifier(layer_name: str) -> bool:
+    """Says whether a layer gives class scores: it learns ten times faster and changes with the classes."""
+    return layer_name.split("_")[0] in ("fc8", "fc1")

@@ -1,0 +1,124 @@
+"""How every command starts and ends: flags, one-line errors and exit statuses.
+
+Commands import TensorFlow inside their `main`, so that --help and a mistyped flag answer at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import native_messages
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
+
+
+def _parse_flags(argv: Sequence[str], known_only: bool = False) -> list[str]:
+    """Parses like absl, but exits 0 on --help and 2, with one line, on a bad flag; `known_only` passes others on."""
+    program = os.path.basename(argv[0])
+    if any(argument in _HELP for argument in argv[1:]):
+        _print_help()
+        sys.exit(0)
+    try:
+        rest = flags.FLAGS(list(argv), known_only=known_only)
+    except flags.Error as error:
+        _exit_with_line(f"{str(error).rstrip('.')}. Try: {program} --help")
+    return rest
+
+
+def _refuse_arguments(arguments: Sequence[str]) -> None:
+    if arguments:
+        program = os.path.basename(sys.argv[0])
+        _exit_with_line(f"every argument is a --flag=value; got {' '.join(arguments)!r}. Try: {program} --help")
+
+
+def refuse_unknown(arguments: Sequence[str]) -> None:
+    """Refuses what is neither a flag of the command nor of what it passes flags on to.
+
+    Raises:
+        UserError: there is something; it says what could have been meant.
+    """
+    program = os.path.basename(sys.argv[0])
+    try:
+        rest = flags.FLAGS([program, *arguments])
+    except flags.Error as error:
+        raise UserError(f"{str(error).rstrip('.')}. Try: {program} --help") from None
+    _refuse_arguments(rest[1:])
+
+
+def _print_help() -> None:
+    """Prints the command's docstring and its own flags, in the order of their definition."""
+    print((sys.modules["__main__"].__doc__ or "").strip() + "\n\nFlags:")
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+        default = (flag.default_as_str or "").strip("'\"") if flag.default not in (None, "", [], False) else ""
+        print(f"  --{flag.name}" + (f" (default {default})" if default else ""))
+        print(textwrap.fill(flag.help, width=100, initial_indent=" " * 6, subsequent_indent=" " * 6))
+
+
+def _exit_with_line(message: str) -> NoReturn:
+    # Names from files may hold control characters, which a terminal would obey.
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", " ".join(message.split()))
+    print("error: " + line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def _import_tensorflow_quietly(frozen_weights: bool) -> None:
+    """Imports TensorFlow without its start-up messages.
+
+    TF_CPP_MIN_LOG_LEVEL alone does not do it: the first messages come before TensorFlow reads it.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if frozen_weights:
+        # On CPUs, kernels are then packed at the first image, and not at all those that follow.
+        os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    with native_messages.held_back():
+        import keras  # noqa: F401
+        import tensorflow  # noqa: F401
+
+        logging.set_verbosity(logging.WARNING)
+
+
+def run(
+    main: Callable[..., int | None],
+    takes_arguments: bool = False,
+    needs_tensorflow: bool = True,
+    takes_other_flags: bool = False,
+    frozen_weights: bool = False,
+) -> None:
+    """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
+
+    With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. With
+    `takes_other_flags`, it gets what is no flag of its own; see `refuse_unknown`. Without `needs_tensorflow`, the
+    seconds that its import takes are saved. `frozen_weights` is for commands in which no operation meets other weights
+    than those of its first call: TensorFlow's convolutions are faster then, and wrong if it is not true.
+
+    Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
+    Ctrl-C. A `main` that returns a number ends with it: 1 where some of many things failed and were listed. An
+    unexpected exception keeps its traceback (status 1).
+    """
+    takes_arguments = takes_arguments or takes_other_flags
+
+    def guarded(argv: list[str]) -> int | None:
+        if not takes_arguments:
+            _refuse_arguments(argv[1:])
+        try:
+            if needs_tensorflow:
+                _import_tensorflow_quietly(frozen_weights)
+            return main(*[argv[1:]] if takes_arguments else ())
+        except UserError as error:
+            _exit_with_line(str(error))
+        except KeyboardInterrupt:
+            print("interrupted.", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+    app.run(guarded, flags_parser=functools.partial(_parse_flags, known_only=takes_other_flags))

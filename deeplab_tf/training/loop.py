@@ -1,0 +1,346 @@
+"""Training (Sec. 4): from a configuration to trained weights. One loop serves every tf.distribute strategy."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import keras
+import tensorflow as tf
+
+from deeplab_tf import weights
+from deeplab_tf import workdir as workdirs
+from deeplab_tf.config import Config
+from deeplab_tf.errors import UserError
+from deeplab_tf.layers.conv_batch_norm import measuring_statistics
+from deeplab_tf.layers.resize import next_clean_size
+from deeplab_tf.networks.deeplab import DeepLab, build_network
+from deeplab_tf.runtime import devices
+from deeplab_tf.runtime.devices import MakeBatches
+from deeplab_tf.training import stop_signals
+from deeplab_tf.training.checkpoints import Checkpoints
+from deeplab_tf.training.optimizer import build_optimizer, build_schedule, is_classifier
+from deeplab_tf.training.progress import Progress, Summaries
+from deeplab_tf.training.step import build_train_step
+from deeplab_tf.training.summary import summary, training_picture
+from deeplab_tf.training.validation import Validation, ValidationSplit
+
+_IMAGES_FOR_STATISTICS = 16
+
+
+def train(
+    config: Config,
+    workdir: str,
+    make_batches: MakeBatches,
+    *,
+    init: str,
+    strategy_name: str = "auto",
+    validation_split: ValidationSplit | None = None,
+    run: dict[str, Any] | None = None,
+) -> None:
+    """Trains, or resumes, until `workdir` holds model.weights.h5.
+
+    Args:
+        config: with its data set.
+        workdir: where everything goes; continued where it holds checkpoints.
+        make_batches: of the training split.
+        init: see `initialise`; looked at only at the beginning of a run.
+        strategy_name: see `devices.build_strategy`.
+        validation_split: scored every `train.eval_every` updates; None for not.
+        run: what else config.json is to say about this run: the data folder, the split.
+
+    Raises:
+        UserError: bad settings or files, a workdir in use, a full disk, or a loss that is not finite.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
+    """
+    strategy = devices.build_strategy(strategy_name)
+    chief = devices.is_chief(strategy)
+    run = {**(run or {}), "init": init, "devices": devices.describe(strategy)}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.ending_with_the_others(strategy))
+        if chief:
+            stack.enter_context(workdirs.locked(workdir))
+            workdirs.check_workdir(workdir, config, run)
+        model, optimizer = build(config, strategy)
+        checkpoints = Checkpoints(workdir, model, optimizer, config.train.keep_checkpoints)
+        validation = None
+        if chief:
+            print(summary(config, model, strategy, workdir), flush=True)
+            if validation_split:
+                validation = Validation(workdir, validation_split, config.info, config.inference)
+            restored = checkpoints.restore()
+            if restored:
+                print(f"resuming at step {checkpoints.step} from {restored}")
+            else:
+                initialise(model, init, config, make_batches)
+        devices.copy_from_chief(strategy, checkpoints.variables)
+        batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step, model.mean_rgb)
+        if chief:
+            workdirs.write_config(workdir, config, {**run, "start_step": checkpoints.step})
+        _Loop(config, workdir, strategy, model, optimizer, checkpoints, validation).run(batches)
+        if chief:
+            print(f"trained to step {checkpoints.step}: {workdirs.save_weights(model, workdir)}")
+
+
+def build(config: Config, strategy: tf.distribute.Strategy) -> tuple[DeepLab, keras.optimizers.Optimizer]:
+    """Builds the network, with fresh weights, and its solver.
+
+    Raises:
+        UserError: settings that do not fit the network.
+    """
+    keras.utils.set_random_seed(config.train.seed)
+    if config.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    config.check_class_weights()
+    with strategy.scope():
+        model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
+        check_crop_size(config, model)
+        freeze(model, config.train.frozen_layers)
+        optimizer = _build_solver(config)
+        optimizer.build(model.trainable_variables)
+    return model, optimizer
+
+
+def check_crop_size(config: Config, model: DeepLab) -> None:
+    """Refuses crops whose scores would not lie on the labels.
+
+    Raises:
+        UserError: the crop is not of the form size_multiple*k + 1.
+    """
+    crop, multiple = config.train.crop_size, model.size_multiple
+    clean = next_clean_size(crop, multiple)
+    if clean != crop:
+        raise UserError(
+            f"train.crop_size={crop} does not fit this network, whose crops are {multiple}k + 1; try {clean}."
+        )
+
+
+def freeze(model: DeepLab, groups: Sequence[str]) -> None:
+    """Keeps the weights of some groups of layers as they are.
+
+    Args:
+        model: the network.
+        groups: such as "conv1" for conv1_1 and conv1_2, or "res2a" for that block's branches.
+
+    Raises:
+        UserError: a group that the network does not have.
+    """
+    by_group: dict[str, list[keras.Variable]] = {}
+    for variable in model.trainable_variables:
+        by_group.setdefault(variable.path.split("/")[-2].split("_")[0], []).append(variable)
+    for group in groups:
+        if group not in by_group:
+            raise UserError(f"train.frozen_layers: there is no {group!r} among {', '.join(by_group)}.")
+        for variable in by_group[group]:
+            variable.trainable = False
+
+
+def initialise(model: DeepLab, init: str, config: Config, make_batches: MakeBatches) -> None:
+    """Gives the network the weights that a training starts from, and says what was loaded.
+
+    Args:
+        model: the network.
+        init: "imagenet", "hed", "none", a weights file or the workdir of another training.
+        config: with the data set, whose classes the network is to tell apart. The classifier of a workdir with other
+            classes is left out, also where they are as many.
+        make_batches: of the training split. A network that starts at random takes the statistics of its batch
+            normalisations from the first images.
+
+    Raises:
+        UserError: a file that is not there or does not fit.
+    """
+    seed, class_names = config.train.seed, config.info.class_names
+    if init == "none":
+        print("every weight starts at random (--init=none): this does not reach the paper's results.")
+        if any(variable.name == "moving_mean" for variable in model.variables):
+            images = _first_images(make_batches, model)
+            with measuring_statistics():
+                model.backbone(model.backbone.normalize(images))
+            print(f"the statistics of its batch normalisations are those of {len(images)} training images.")
+    elif init == "imagenet":
+        print(weights.load_imagenet(model, seed=seed))
+    elif init == "hed":
+        print(weights.load_hed(model))
+    elif os.path.isdir(init):
+        known = workdirs.read_config(init).info.class_names
+        classifier = [(v, v.numpy()) for v in model.trainable_variables if is_classifier(v.path.split("/")[-2])]
+        print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
+        if tuple(known) != tuple(class_names) and len(known) == len(class_names):
+            for variable, fresh in classifier:
+                variable.assign(fresh)
+            print(f"the classifier starts at random: {init} was trained for other classes, {', '.join(known)}.")
+    else:
+        print(weights.load_weights(model, init, seed))
+
+
+def _first_images(make_batches: MakeBatches, model: DeepLab) -> tf.Tensor:
+    """Returns the first crops of the training, float32 [n, H, W, 3], RGB 0..255."""
+    batches = make_batches(start_step=0, pipeline_index=0, num_pipelines=1, replicas=1, mean_rgb=model.mean_rgb)
+    crops = batches.map(lambda batch: batch["image"]).unbatch().unbatch()  # of [b, I, H, W, 3]
+    return next(iter(crops.batch(_IMAGES_FOR_STATISTICS)))
+
+
+def _build_solver(config: Config) -> keras.optimizers.Optimizer:
+    solver = config.optimizer
+    schedule = build_schedule(
+        solver.policy,
+        solver.base_lr,
+        config.train.iterations,
+        solver.power,
+        solver.step_size,
+        solver.gamma,
+        solver.warmup,
+    )
+    return build_optimizer(
+        solver.name,
+        schedule,
+        momentum=solver.momentum,
+        weight_decay=solver.weight_decay,
+        classifier_lr_mult=solver.classifier_lr_mult,
+        fresh_layers=solver.fresh_layers,
+        fresh_lr_mult=solver.fresh_lr_mult,
+        beta_2=solver.beta_2,
+        loss_scaling=config.train.precision == "float16",
+    )
+
+
+class _Update(NamedTuple):
+    """An update of the weights that was started; on a GPU it may be at work still.
+
+    Attributes:
+        step: its number, from 1.
+        batch: what it learns from.
+        learning_rate: float32 [].
+        terms: its losses, float32 [terms].
+        started: when, in seconds of `time.monotonic`.
+    """
+
+    step: int
+    batch: dict[str, Any]
+    learning_rate: tf.Tensor
+    terms: tf.Tensor
+    started: float
+
+
+class _Loop:
+    """The updates, and all that happens between two of them."""
+
+    def __init__(
+        self,
+        config: Config,
+        workdir: str,
+        strategy: tf.distribute.Strategy,
+        model: DeepLab,
+        optimizer: keras.optimizers.Optimizer,
+        checkpoints: Checkpoints,
+        validation: Validation | None,
+    ) -> None:
+        self._config = config
+        self._strategy = strategy
+        self._model = model
+        self._optimizer = optimizer
+        self._checkpoints = checkpoints
+        self._validation = validation
+        self._chief = devices.is_chief(strategy)
+        settings = config.train
+        self._progress = Progress(
+            checkpoints.step, settings.iterations, settings.batch_size * settings.iter_size, silent=not self._chief
+        )
+        self._summaries = Summaries(workdir) if self._chief else None
+
+    def run(self, batches: Iterator[dict[str, Any]]) -> None:
+        """Trains from the step of the checkpoints to the end."""
+        settings = self._config.train
+        step, names = build_train_step(
+            self._model,
+            self._optimizer,
+            self._strategy,
+            self._config.info.ignore_label,
+            settings.class_weights,
+            settings.xla,
+        )
+        any_process = devices.any_process(self._strategy)
+        with stop_signals.collect() as stopped, self._closing():
+            self._validate(self._checkpoints.step, stopped)  # where the last process was stopped in the middle of it
+            running: _Update | None = None
+            for done in range(self._checkpoints.step + 1, settings.iterations + 1):
+                learning_rate, batch = self._optimizer.learning_rate, next(batches)
+                started = _Update(done, batch, learning_rate, step(batch), time.monotonic())
+                if running:  # a GPU that has computed its losses finds the next update waiting
+                    self._report(running, names)
+                running = started
+                stopping = any_process(bool(stopped))
+                saving = done % settings.save_every == 0 or done == settings.iterations or stopping
+                if saving or any(done % every == 0 for every in (settings.summary_every, settings.eval_every)):
+                    self._report(running, names)
+                    running = None
+                if saving:
+                    self._save(done)
+                if stopping:
+                    self._stop(done, stopped)
+                self._validate(done, stopped)
+            if stopped:
+                self._stop(settings.iterations, stopped)
+
+    @contextlib.contextmanager
+    def _closing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._progress.close()
+            if self._summaries:
+                self._summaries.close()
+
+    def _report(self, update: _Update, names: Sequence[str]) -> None:
+        """Waits for an update, and tells of it.
+
+        Raises:
+            UserError: its loss is not finite.
+        """
+        done, terms, learning_rate = update.step, update.terms.numpy(), float(update.learning_rate)
+        loss = float(terms.sum())
+        if not math.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {done}; {self._checkpoints.advice()}")
+        self._progress.update(done, loss, learning_rate, update.started)
+        every, last = self._config.train.summary_every, done == self._config.train.iterations
+        if not self._summaries:
+            return
+        if done % every == 0 or last:
+            scalars = {f"loss/{name}": float(term) for name, term in zip(names, terms, strict=True)}
+            scalars |= {
+                "loss/total": sum(scalars.values()),
+                "learning_rate": learning_rate,
+                "images_per_second": self._progress.images_per_second,
+            }
+            self._summaries.scalars(done, scalars)
+        if done % (10 * every) == 0 or last:
+            picture = training_picture(self._model, update.batch, self._config.info)
+            self._summaries.picture(done, "image_truth_prediction", picture)
+
+    def _save(self, done: int) -> None:
+        # Every process looks, so that all stop with the same words.
+        self._checkpoints.check_finite(done)
+        if self._chief:
+            self._checkpoints.save(done)
+
+    def _validate(self, done: int, stopped: Sequence[signal.Signals]) -> None:
+        """Validates where it is time. Other processes wait for the chief in the next step."""
+        settings = self._config.train
+        due = done > 0 and (done % settings.eval_every == 0 or done == settings.iterations)
+        if self._validation and due and not self._validation.has(done):
+            miou = self._validation.run(self._model, done, stopped)
+            if miou is not None and self._summaries:
+                self._progress.say(self._validation.describe(done))
+                self._summaries.scalars(done, {"validation/miou": miou})
+
+    def _stop(self, done: int, stopped: Sequence[signal.Signals]) -> NoReturn:
+        self._progress.close()
+        by = stopped[0].name if stopped else "another process"
+        print(f"stopped by {by} after step {done}, saved; the same command resumes.", file=sys.stderr)
+        sys.exit(128 + (stopped[0] if stopped else signal.SIGTERM))

@@ -1,0 +1,126 @@
+"""Validation while training: the mean IoU of a split every so often, and the weights of the best one."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_tf import workdir as workdirs
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.dataset_info import DatasetInfo
+from deeplab_tf.errors import UserError
+from deeplab_tf.evaluation.metrics import ConfusionMatrix
+from deeplab_tf.inference.probabilities import PLAIN, predict_probabilities
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.runtime import files
+
+HISTORY_FILE = "validation.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidationSplit:
+    """A split to validate on.
+
+    Attributes:
+        name: of the split.
+        count: how many examples there are.
+        examples: gives all of them: image id, image uint8 [H, W, 3], labels int [H, W].
+    """
+
+    name: str
+    count: int
+    examples: Callable[[], Iterable[tuple[str, np.ndarray, np.ndarray]]]
+
+
+class Validation:
+    """Scores a network in training as eval.py would, and keeps the best weights.
+
+    WORKDIR/validation.json has the mean IoU of every validation, WORKDIR/best.weights.h5 the weights of the best;
+    of equal ones the earlier.
+
+    Args:
+        workdir: where these two go.
+        split: what to validate on.
+        info: the classes.
+        inference: how the network is asked.
+
+    Raises:
+        UserError: validation.json cannot be read, or is about another split.
+    """
+
+    def __init__(
+        self, workdir: str, split: ValidationSplit, info: DatasetInfo, inference: InferenceConfig = PLAIN
+    ) -> None:
+        self._split = split
+        self._info = info
+        self._inference = inference
+        self._workdir = workdir
+        self._history_path = os.path.join(workdir, HISTORY_FILE)
+        self._history = _read_history(self._history_path, split.name)
+
+    def has(self, step: int) -> bool:
+        """Says whether the weights of this step were validated."""
+        return step in self._history
+
+    def run(self, model: DeepLab, step: int, interrupted: Sequence[Any] = ()) -> float | None:
+        """Validates.
+
+        Args:
+            model: the network.
+            step: how many updates it has seen.
+            interrupted: looked at after each image; once it is not empty, validation is given up.
+
+        Returns:
+            The mean IoU, 0..1, or None where it was interrupted.
+
+        Raises:
+            UserError: the results cannot be written.
+        """
+        matrix = ConfusionMatrix(self._info.num_classes, self._info.ignore_label)
+        for _, image, labels in self._split.examples():
+            if interrupted:
+                return None
+            matrix.update(labels, np.argmax(predict_probabilities(model, image, self._inference), axis=-1))
+        miou = matrix.summary(self._info.class_names)["miou"] or 0.0
+        if miou > max(self._history.values(), default=-1.0):
+            workdirs.save_weights(model, self._workdir, workdirs.BEST_WEIGHTS_FILE)
+        self._history[step] = miou
+        best = self._best_step()
+        content = {
+            "split": self._split.name,
+            "best": {"step": best, "miou": self._history[best]},
+            "history": [{"step": at, "miou": value} for at, value in sorted(self._history.items())],
+        }
+        files.write_json(self._history_path, content)
+        return miou
+
+    def describe(self, step: int) -> str:
+        """Returns a line about a validation."""
+        best = self._best_step()
+        comparison = "best so far" if best == step else f"best {100 * self._history[best]:.2f} % at step {best}"
+        return (
+            f"step {step}  mIoU {100 * self._history[step]:.2f} % on {self._split.count} images of "
+            f"{self._split.name}, {comparison}"
+        )
+
+    def _best_step(self) -> int:
+        return max(self._history, key=lambda step: (self._history[step], -step))
+
+
+def _read_history(path: str, split: str) -> dict[int, float]:
+    try:
+        content = files.read_json(path)
+        if content["split"] != split:
+            raise UserError(
+                f"{path} is about the split {content['split']}, not {split}: the best of both cannot be told. "
+                "Move it away to validate on another split."
+            )
+        return {int(entry["step"]): float(entry["miou"]) for entry in content["history"]}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {path}: {error}. Move it away to begin a new one.") from error

@@ -1,0 +1,42 @@
+import dataclasses
+
+import pytest
+from tests.datasets.test_overlap import write
+
+from datasets.quality.training_overlap import warn_of_overlap
+from datasets.stored.manifest import read_manifest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(tmp_path, "train", {"a": b"1", "b": b"2", "c": b"3"})
+    write(tmp_path, "val", {"d": b"4", "b": b"5", "e": b"1"})
+    write(tmp_path, "other", {"f": b"6"})
+    return tmp_path
+
+
+def test_images_that_were_trained_on_are_counted_and_one_is_named(folder):
+    said = warn_of_overlap({"data_dir": str(folder), "split": "train"}, read_manifest(folder), "val")
+    assert said.startswith("2 of the 3 images of val are also in train of ")
+    assert "equal contents: 1; equal ids: 1" in said and "such as b" in said
+
+
+def test_data_without_a_common_image_need_no_warning(folder):
+    assert warn_of_overlap({"data_dir": str(folder), "split": "train"}, read_manifest(folder), "other") == ""
+
+
+def test_what_cannot_be_checked_is_said(folder):
+    manifest = read_manifest(folder)
+    assert "nothing says what the weights were trained on" in warn_of_overlap({}, manifest, "val")
+    gone = {"data_dir": str(folder / "gone"), "split": "train"}
+    assert "the training data, cannot be read" in warn_of_overlap(gone, manifest, "val")
+    assert "cannot be read" in warn_of_overlap({**gone, "data_dir": str(folder), "split": "no"}, manifest, "val")
+
+
+def test_without_hashes_ids_are_compared(folder):
+    manifest = read_manifest(folder)
+    val = manifest.split("val")
+    files = tuple(dataclasses.replace(file, image_hashes=()) for file in val.files)
+    old = dataclasses.replace(manifest, splits={**manifest.splits, "val": dataclasses.replace(val, files=files)})
+    said = warn_of_overlap({"data_dir": str(folder), "split": "train"}, old, "val")
+    assert said.startswith("1 of the 3") and "equal contents: not known" in said

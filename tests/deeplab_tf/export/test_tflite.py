@@ -1,0 +1,191 @@
+import dataclasses
+import io
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.config import EXPERIMENTS, InferenceConfig
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
+from deeplab_tf.export import tflite
+from deeplab_tf.export.load import load_exported
+from deeplab_tf.images.fit import fit_image
+from deeplab_tf.inference.probabilities import predict_probabilities
+from tests.tiny import tiny_network
+
+INFO = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
+CONFIG = dataclasses.replace(EXPERIMENTS["vgg16_large_fov"], dataset=INFO)
+SIZE = (41, 57)
+
+
+def pictures(count=2):
+    return [np.roll(tflite.made_up_picture(SIZE), 9 * shift, axis=1) for shift in range(count)]
+
+
+def dilated_network(**kwargs):
+    model = tiny_network(**kwargs)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "implementation"):
+            layer.implementation = "dilated"
+    return model
+
+
+def export(model, out_dir, name="tflite", config=CONFIG, **kwargs):
+    return tflite.export_tflite(model, config, str(out_dir), name, size=SIZE, pictures=pictures(), **kwargs)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A network and what was written for each format."""
+    model, out = dilated_network(), tmp_path_factory.mktemp("tflite")
+    yield model, {name: export(model, out, name, calibration=pictures(4)) for name in tflite.FORMATS}
+
+
+def operations(path):
+    interpreter = tflite.tf_lite_interpreter(
+        model_path=path,
+        experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    return interpreter._get_ops_details(), interpreter.get_tensor_details()
+
+
+@pytest.mark.parametrize("name", tflite.FORMATS)
+def test_a_file_answers_the_labels_of_the_network(converted, name):
+    model, written = converted
+    labels = load_exported(written[name].path).labels
+    least = {"tflite": 1.0, "tflite_float16": 1.0, "tflite_dynamic": 0.98, "tflite_int8": 0.97}[name]
+    for picture in pictures():
+        probabilities = predict_probabilities(model, picture)
+        clear = np.diff(np.sort(probabilities, axis=-1)[..., -2:])[..., 0] > (1e-3 if name == "tflite" else 0.02)
+        answer = labels(picture)
+        assert answer.dtype == np.uint8 and len(np.unique(answer)) > 1 and clear.mean() > 0.9
+        assert (answer == probabilities.argmax(-1))[clear].mean() >= least
+    assert written[name].agreement >= least - 0.01
+    assert os.path.getsize(written[name].path) == written[name].num_bytes
+
+
+@pytest.mark.parametrize("name", ["tflite", "tflite_int8"])
+def test_only_built_in_operations_are_used_and_atrous_convolutions_are_fused(converted, name):
+    details, _ = operations(converted[1][name].path)
+    names = {op["op_name"] for op in details}
+    assert "CONV_2D" in names and "ARG_MAX" in names and "RESIZE_BILINEAR" in names
+    assert not {one for one in names if one.startswith(("Flex", "CUSTOM", "SPACE_TO_BATCH", "BATCH_TO_SPACE"))}
+
+
+def test_an_int8_file_computes_in_int8_and_takes_pixels_as_they_are(converted):
+    path = converted[1]["tflite_int8"].path
+    details, tensors = operations(path)
+    by_index = {tensor["index"]: tensor for tensor in tensors}
+    dtypes = {by_index[i]["dtype"] for op in details for i in op["outputs"]}
+    assert np.float32 not in dtypes
+    [taken] = tflite.tf_lite_interpreter(model_path=path).get_input_details()
+    assert taken["dtype"] == np.uint8
+    scale, zero = taken["quantization"]
+    assert scale == pytest.approx(1.0, abs=1e-4) and zero == 0
+
+
+def test_a_file_holds_names_and_configuration(converted):
+    path = converted[1]["tflite_float16"].path
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == ["background", "cat", "dog"]
+    description = load_exported(path).description
+    assert description.config == CONFIG and description.size == SIZE and not description.crf
+
+
+def test_images_of_other_sizes_are_made_to_fit(converted):
+    model, written = converted
+    labels = load_exported(written["tflite"].path).labels
+    small = pictures()[0][:20, :30]
+    padded, inside = fit_image(small, SIZE, model.mean_rgb)
+    assert inside == (20, 30)
+    wanted = predict_probabilities(model, padded).argmax(-1)[:20, :30]
+    assert (labels(small) == wanted).mean() > 0.999
+    assert labels(np.zeros((100, 90, 3), np.uint8)).shape == (100, 90)
+
+
+def test_mirrored_images_can_be_inside(tmp_path):
+    model = dilated_network(scales=(1.0, 0.5))
+    config = dataclasses.replace(CONFIG, inference=InferenceConfig(flip=True))
+    written = tflite.export_tflite(
+        model, config, str(tmp_path), "tflite", size=(33, 49), pictures=[tflite.made_up_picture((33, 49))]
+    )
+    assert written.agreement > 0.999
+
+
+def test_a_file_that_computes_something_else_is_never_written(tmp_path, monkeypatch):
+    other = dilated_network(seed=2)
+    convert = tflite._convert
+    monkeypatch.setattr(tflite, "_convert", lambda _, *arguments: convert(other, *arguments))
+    with pytest.raises(UserError, match=r"tflite was not written: .* % of the pixels"):
+        export(dilated_network(seed=1), tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_existing_file_is_kept_unless_it_may_be_overwritten(tmp_path):
+    model = dilated_network()
+    path = tmp_path / "vgg16_large_fov.tflite"
+    path.write_text("mine")
+    with pytest.raises(UserError, match="exists; add --overwrite"):
+        export(model, tmp_path)
+    assert path.read_text() == "mine"
+    export(model, tmp_path, overwrite=True)
+    assert os.listdir(tmp_path) == ["vgg16_large_fov.tflite"] and path.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [
+        ((None, None), "add --size"),
+        ((512, 513), "got 512; the nearest are 505 and 513"),
+        ((5, 9), "got 5; the nearest are 9"),
+        ((513, 40), "got 40; the nearest are 33 and 41"),
+    ],
+)
+def test_a_size_that_would_be_padded_is_refused_with_the_nearest(size, says):
+    with pytest.raises(UserError, match=says):
+        tflite.check_size(size, 8)
+    assert tflite.check_size((9, 513), 8) == (9, 513)
+
+
+def test_int8_without_pictures_and_tiles_are_refused(tmp_path):
+    model = dilated_network()
+    with pytest.raises(UserError, match="tflite_int8 needs pictures"):
+        export(model, tmp_path, "tflite_int8")
+    with pytest.raises(UserError, match="no tiles inside"):
+        export(model, tmp_path, config=dataclasses.replace(CONFIG, inference=InferenceConfig(tile=33, tile_overlap=8)))
+
+
+def archive_that_points_behind_its_end():
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("deeplab.json", "{}")
+    content = bytearray(written.getvalue())
+    content[28:30] = b"\xff\xff"  # how much of the first header lies before the data
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"TFL3 and nothing behind it", "a file without its archive", archive_that_points_behind_its_end()],
+    ids=["empty", "nothing behind", "no archive", "behind the end"],
+)
+def test_a_file_that_is_damaged_or_of_another_program_is_a_user_error(converted, tmp_path, content):
+    path = tmp_path / "other.tflite"
+    if isinstance(content, str):
+        with open(converted[1]["tflite"].path, "rb") as file:
+            content = file.read()[:2000]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"is not a TensorFlow Lite file of export\.py, or is damaged"):
+        load_exported(str(path))
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path):
+    path = tmp_path / "bomb.tflite"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("deeplab.json", b" " * 50_000_000)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"bomb\.tflite is not .* deeplab\.json has 50000000 bytes"):
+        load_exported(str(path))

@@ -1,0 +1,90 @@
+import threading
+
+import numpy as np
+import pytest
+
+from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.errors import UserError
+from deeplab_tf.inference.answers import answer_all
+
+CRF = CrfParams(w1=4, sigma_alpha=5, sigma_beta=20, w2=3, sigma_gamma=2, iterations=3)
+
+
+def example(number):
+    rng = np.random.default_rng(number)
+    shape = (9 + number, 12)
+    return f"image_{number}", rng.integers(0, 256, (*shape, 3), np.uint8), rng.integers(0, 3, shape)
+
+
+def predict(image):
+    scores = np.stack([image[..., channel] / 64.0 for channel in range(3)], axis=-1).astype(np.float32)
+    exponentials = np.exp(scores)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def test_answers_come_in_order_and_are_those_of_one_step_after_the_other():
+    examples = [example(number) for number in range(6)]
+    answers = list(answer_all(predict, iter(examples), CRF))
+    assert [answer.image_id for answer in answers] == [image_id for image_id, _, _ in examples]
+    for answer, (_, image, labels) in zip(answers, examples, strict=True):
+        probabilities = predict(image)
+        np.testing.assert_array_equal(answer.network, probabilities.argmax(axis=-1))
+        np.testing.assert_array_equal(answer.refined, dense_crf(image, probabilities, CRF).argmax(axis=-1))
+        assert answer.labels is labels and answer.network.dtype == np.uint8
+        assert [id(one) for one in answer.predictions] == [id(answer.network), id(answer.refined)]
+
+
+def test_without_a_crf_there_is_one_prediction():
+    (answer,) = answer_all(predict, [example(0)])
+    assert answer.refined is None and answer.crf_seconds is None and len(answer.predictions) == 1
+
+
+def test_only_a_few_images_are_read_ahead_of_the_one_in_use():
+    read = []
+
+    def examples():
+        for number in range(9):
+            read.append(number)
+            yield example(number)
+
+    for used, _ in enumerate(answer_all(predict, examples())):
+        assert len(read) <= used + 4
+
+
+def test_the_network_goes_on_while_the_crf_works(monkeypatch):
+    second_image_seen = threading.Event()
+
+    def slow_crf(image, probabilities, *_):
+        # Would wait in vain if the network only began when the CRF has ended.
+        assert second_image_seen.wait(timeout=30)
+        return probabilities
+
+    seen = []
+
+    def watched_predict(image):
+        seen.append(image)
+        if len(seen) == 2:
+            second_image_seen.set()
+        return predict(image)
+
+    monkeypatch.setattr("deeplab_tf.inference.answers.dense_crf", slow_crf)
+    assert len(list(answer_all(watched_predict, [example(0), example(1)], CRF))) == 2
+
+
+def test_a_failing_crf_is_reported_and_nothing_is_left_running(monkeypatch):
+    def missing(*_):
+        raise UserError("not installed")
+
+    monkeypatch.setattr("deeplab_tf.inference.answers.dense_crf", missing)
+    threads = threading.active_count()
+    with pytest.raises(UserError, match="not installed"):
+        list(answer_all(predict, (example(number) for number in range(5)), CRF))
+    assert threading.active_count() == threads
+
+
+def test_stopping_early_leaves_nothing_running():
+    threads = threading.active_count()
+    answers = answer_all(predict, (example(number) for number in range(9)), CRF)
+    next(answers)
+    answers.close()
+    assert threading.active_count() == threads

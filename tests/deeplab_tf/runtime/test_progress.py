@@ -1,0 +1,23 @@
+import itertools
+
+from deeplab_tf.runtime import progress as image_progress
+from deeplab_tf.runtime.progress import show_progress
+
+
+def test_a_log_gets_a_line_every_twenty_seconds_with_rate_and_time_left(monkeypatch, capsys):
+    clock = itertools.count(0, 4)  # seconds: four for each image
+    monkeypatch.setattr(image_progress.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(image_progress.sys.stderr, "isatty", lambda: False)
+    assert list(show_progress(iter("abcdefghijkl"), 12)) == list("abcdefghijkl")
+    assert capsys.readouterr().out.splitlines() == [
+        "image 5/12  0.25 images/s  0:00:28 left",
+        "image 10/12  0.25 images/s  0:00:08 left",
+    ]
+
+
+def test_the_rate_forgets_a_slow_start(monkeypatch, capsys):
+    times = iter([0.0, *(1000.0 + number for number in range(200))])
+    monkeypatch.setattr(image_progress.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(image_progress.sys.stderr, "isatty", lambda: False)
+    list(show_progress(range(150), 150))
+    assert capsys.readouterr().out.splitlines()[-1].split()[2] == "1.00"

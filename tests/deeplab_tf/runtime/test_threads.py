@@ -1,0 +1,77 @@
+import threading
+
+import pytest
+
+from deeplab_tf.runtime.threads import map_in_order, read_ahead
+
+
+def pool_threads():
+    """Those of thread pools; whatever else runs in the process is not ours to count."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_the_items(workers):
+    later = threading.Event()
+
+    def square(number):
+        if workers > 1 and number == 0:
+            assert later.wait(timeout=30)  # a result after it is there first
+        if number == 1:
+            later.set()
+        return number * number
+
+    assert list(map_in_order(square, range(20), workers=workers)) == [number * number for number in range(20)]
+
+
+def test_items_are_taken_only_a_few_ahead_of_the_result_in_use():
+    taken = []
+    items = (taken.append(number) or number for number in range(20))
+    for used, number in enumerate(map_in_order(lambda number: number, items, workers=2, ahead=3)):
+        assert number == used and len(taken) <= used + 5
+
+
+def test_an_error_comes_in_the_place_of_its_result_and_nothing_runs_after_it():
+    before = pool_threads()
+    results = map_in_order(lambda number: 1 // (3 - number), range(9), workers=2)
+    assert [next(results) for _ in range(3)] == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert pool_threads() == before
+
+
+def test_stopping_early_leaves_nothing_running():
+    before = pool_threads()
+    results = map_in_order(lambda number: number, iter(range(9)))
+    assert next(results) == 0
+    results.close()
+    ahead = read_ahead(iter(range(9)))
+    assert next(ahead) == 0
+    ahead.close()
+    assert pool_threads() == before
+
+
+def test_reading_ahead_takes_the_next_item_while_one_is_in_use():
+    second = threading.Event()
+
+    def items():
+        assert threading.current_thread() is not threading.main_thread()
+        yield 1
+        second.set()
+        yield 2
+
+    ahead = read_ahead(items())
+    assert next(ahead) == 1 and second.wait(timeout=30)
+    assert list(ahead) == [2]
+
+
+def test_what_goes_wrong_while_reading_ahead_is_raised_after_the_items_before_it():
+    def items():
+        yield 1
+        yield None
+        raise OSError("gone")
+
+    ahead = read_ahead(items())
+    assert [next(ahead), next(ahead)] == [1, None]
+    with pytest.raises(OSError, match="gone"):
+        next(ahead)

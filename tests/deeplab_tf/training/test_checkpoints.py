@@ -1,0 +1,129 @@
+"""Checkpoints: what is written comes back, and what is damaged is noticed."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf.errors import UserError
+from deeplab_tf.training.checkpoints import Checkpoints
+from deeplab_tf.training.optimizer import build_optimizer, build_schedule
+from tests.tiny import tiny_network
+
+DATA, INDEX = ".data-00000-of-00001", ".index"
+
+
+def checkpoints(folder, seed=1, keep=3, loss_scaling=False, hidden_units=4):
+    model = tiny_network(seed=seed, hidden_units=hidden_units)
+    schedule = build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1)
+    optimizer = build_optimizer(
+        "sgd", schedule, momentum=0.9, weight_decay=5e-4, classifier_lr_mult=10.0, loss_scaling=loss_scaling
+    )
+    optimizer.build(model.trainable_variables)
+    return Checkpoints(str(folder), model, optimizer, keep)
+
+
+def values(run):
+    return [variable.numpy() for variable in run.variables]
+
+
+@pytest.fixture
+def three(tmp_path):
+    """A folder with the checkpoints 2, 4 and 6, and what is in 4 and 6."""
+    run = checkpoints(tmp_path)
+    stored = {}
+    for step in (2, 4, 6):
+        for variable in run.variables[:-1]:
+            variable.assign_add(tf.ones_like(variable))
+        run.save(step)
+        stored[step] = values(run)
+    return tmp_path, stored
+
+
+def assert_restores(folder, stored, step):
+    run = checkpoints(folder, seed=2)
+    assert run.restore() == str(folder / "checkpoints" / f"step-{step}") and run.step == step
+    for ours, expected in zip(values(run), stored[step], strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_the_newest_checkpoint_comes_back_with_every_variable(three):
+    folder, stored = three
+    assert_restores(folder, stored, 6)
+
+
+@pytest.mark.parametrize("part", [DATA, INDEX])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "missing", "random"])
+def test_an_older_checkpoint_stands_in_for_a_damaged_one(three, capsys, part, damage):
+    folder, stored = three
+    path = folder / "checkpoints" / f"step-6{part}"
+    content = bytearray(path.read_bytes())
+    rng = np.random.default_rng(0)
+    if damage == "missing":
+        path.unlink()
+    else:
+        flipped = bytearray(content)
+        flipped[len(flipped) // 2] ^= 16
+        damaged = {"flipped": flipped, "truncated": content[:-1], "empty": b"", "random": rng.bytes(len(content))}
+        path.write_bytes(damaged[damage])
+    assert_restores(folder, stored, 4)
+    assert "step-6 cannot be read and is set aside" in capsys.readouterr().out
+    left = sorted(os.listdir(folder / "checkpoints"))
+    assert left[:4] == [f"step-{step}{part}" for step in (2, 4) for part in (DATA, INDEX)]
+    assert all(name.endswith(".damaged") for name in left[4:])
+
+
+def test_where_nothing_can_be_read_the_run_does_not_start_over_by_itself(three):
+    folder, _ = three
+    for path in (folder / "checkpoints").glob("*.index"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 3 checkpoints"):
+        checkpoints(folder).restore()
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    (tmp_path / "checkpoints" / ".writing").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".writing" / f"step-2{DATA}").write_bytes(b"half")
+    # Killed between the two renames of a first save:
+    (tmp_path / "checkpoints" / f"step-2{DATA}").write_bytes(b"whole")
+    assert checkpoints(tmp_path).restore() is None
+    assert os.listdir(tmp_path / "checkpoints") == [f"step-2{DATA}.damaged"]
+
+
+def test_only_the_newest_are_kept_also_when_fewer_than_before(tmp_path):
+    run = checkpoints(tmp_path)
+    for step in range(1, 6):
+        run.save(step)
+    assert sorted(path.stem for path in (tmp_path / "checkpoints").glob("*.index")) == ["step-3", "step-4", "step-5"]
+    checkpoints(tmp_path, keep=1).save(6)
+    assert sorted(path.stem for path in (tmp_path / "checkpoints").iterdir()) == ["step-6", "step-6"]
+
+
+def test_weights_of_another_shape_are_not_restored(three):
+    folder, _ = three
+    run = checkpoints(folder, hidden_units=5)
+    before = values(run)
+    with pytest.raises(UserError, match=r"is \[3, 3, 8, 4\] there and \[3, 3, 8, 5\] here"):
+        run.restore()
+    for ours, expected in zip(values(run), before, strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_the_state_of_the_loss_scaling_is_stored_too(tmp_path):
+    run, other = checkpoints(tmp_path, loss_scaling=True), checkpoints(tmp_path, seed=2, loss_scaling=True)
+    scales = [v for v in run.variables if "dynamic_scale" in v.name]
+    assert len(scales) == 1
+    scales[0].assign(12.0)
+    run.save(3)
+    other.restore()
+    assert [v.numpy() for v in other.variables if "dynamic_scale" in v.name] == [12.0]
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    run = checkpoints(tmp_path)
+    run.save(1)
+    run.variables[0].assign(tf.fill(run.variables[0].shape, np.nan))
+    with pytest.raises(UserError, match="no longer finite at step 2"):
+        run.save(2)
+    assert run.newest() == str(tmp_path / "checkpoints" / "step-1")

@@ -1,0 +1,184 @@
+"""`train` and `rehearse` in this process: what they leave, say and refuse."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from deeplab_tf import config as configs
+from deeplab_tf import workdir as workdirs
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
+from deeplab_tf.networks.deeplab import build_network
+from deeplab_tf.training import dry_run, validation
+from deeplab_tf.training import loop as training
+from deeplab_tf.training import step as train_step
+from deeplab_tf.training.progress import Progress
+from tests.tiny import tiny_network
+from tests.tiny_training import INFO, batches_of, configure, use_tiny_network, validation_split
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Trains the tiny network in tmp_path / "w"."""
+    monkeypatch.setattr(training, "build_network", use_tiny_network())
+
+    def run(how=training.train, workdir=tmp_path / "w", init="none", **settings):
+        config = configure(deterministic="false", **settings)
+        validate = {"validation_split": validation_split(2)} if "eval_every" in settings else {}
+        how(config, str(workdir), batches_of(config), init=init, strategy_name="one_device", **validate)
+        return workdir
+
+    return run
+
+
+def test_a_training_leaves_weights_checkpoints_scores_and_all_that_repeats_it(train, capsys):
+    workdir = train(iterations=4, save_every=2, keep_checkpoints=1, eval_every=2)
+    assert {path.name for path in workdir.iterdir() if "tfevents" not in path.name} == {
+        *(".lock", "best.weights.h5", "checkpoints", "config.json", "model.weights.h5", "validation.json")
+    }
+    assert {path.stem for path in (workdir / "checkpoints").iterdir()} == {"step-4"}
+    said = capsys.readouterr().out
+    assert "8 images an update = 4 at a time (4 on each of 1 devices) x iter_size 2" in said
+    assert "step 2  mIoU" in said and "\r" not in said
+    run = json.loads((workdir / "config.json").read_text())["run"]
+    assert {"command", "date", "git_revision", "versions", "init", "devices", "start_step", "host"} <= run.keys()
+
+    train(iterations=5)
+    content = json.loads((workdir / "config.json").read_text())
+    assert content["run"]["start_step"] == 4 and [run["start_step"] for run in content["earlier_runs"]] == [0]
+    assert "continued with changed settings in train: iterations was 4, is 5" in capsys.readouterr().out
+
+
+def test_an_update_is_waited_for_when_the_next_one_is_started_or_it_is_to_be_kept(train, monkeypatch):
+    told = []
+
+    class Terms:
+        """Losses that a GPU is still computing."""
+
+        def __init__(self, terms, number):
+            self._terms, self._number = terms, number
+
+        def numpy(self):
+            told.append(f"wait for {self._number}")
+            return self._terms.numpy()
+
+    def build_watched_step(*arguments):
+        step, names = train_step.build_train_step(*arguments)
+
+        def start(batch):
+            number = sum(line.startswith("start") for line in told) + 1
+            told.append(f"start {number}")
+            return Terms(step(batch), number)
+
+        return start, names
+
+    monkeypatch.setattr(training, "build_train_step", build_watched_step)
+    train(iterations=6, save_every=4, eval_every=3, summary_every=100)
+    assert told == [
+        *("start 1", "start 2", "wait for 1", "start 3", "wait for 2", "wait for 3"),  # validated
+        *("start 4", "wait for 4"),  # saved
+        *("start 5", "start 6", "wait for 5", "wait for 6"),  # the last
+    ]
+
+
+def test_images_a_second_count_from_when_updates_were_started():
+    progress = Progress(0, iterations=9, images_per_step=4, silent=True)
+    for step, started in ((1, 100.0), (2, 102.0), (3, 104.0)):  # all told of in one moment
+        progress.update(step, 1.0, 0.1, started)
+    assert progress.images_per_second == 2
+
+
+def test_a_dry_run_tells_time_memory_and_disk_and_leaves_nothing(train, tmp_path, capsys):
+    train(dry_run.rehearse, workdir=tmp_path / "new" / "w", iterations=1000, eval_every=100)
+    assert not os.listdir(tmp_path)
+    said = capsys.readouterr().out
+    for row in ("an update", "memory", "checkpoint", "validation", "disk", "all in all"):
+        assert f" {row}  " in said
+    assert "for 1000 updates" in said and "10 times" in said
+
+
+def test_a_start_that_failed_does_not_block_another_experiment(train, tmp_path):
+    with pytest.raises(UserError, match="no weights file"):
+        train(init=str(tmp_path / "nothing.npz"))
+    workdir = tmp_path / "w"
+    assert sorted(os.listdir(workdir)) == [".lock"]
+    # One that failed at its first step has left its settings, and nothing that was trained.
+    workdirs.write_config(str(workdir), configure(), {})
+    other = configure()
+    other = training.Config(**{**vars(other), "experiment": "vgg16_aspp_s"})
+    workdirs.check_workdir(str(workdir), other, {})
+    (workdir / "checkpoints").mkdir()
+    (workdir / "checkpoints" / "step-1.index").write_bytes(b"")
+    with pytest.raises(UserError, match="holds the experiment resnet101_aspp, not vgg16_aspp_s"):
+        workdirs.check_workdir(str(workdir), other, {})
+
+
+def test_a_workdir_in_use_is_refused_and_the_user_told_by_whom(tmp_path):
+    # A second open file is to the system what another process has.
+    with (
+        workdirs.locked(str(tmp_path)),
+        pytest.raises(UserError, match=f"process {os.getpid()} on .* is training"),
+        workdirs.locked(str(tmp_path)),
+    ):
+        pass
+    with workdirs.locked(str(tmp_path)):
+        pass
+
+
+def test_the_best_weights_are_those_of_the_best_score_and_scores_survive_a_restart(tmp_path, monkeypatch):
+    scores = iter([0.2, 0.5, 0.3, 0.5])
+    monkeypatch.setattr(validation.ConfusionMatrix, "summary", lambda *_: {"miou": next(scores)})
+    model, split = tiny_network(), validation_split(1)
+    for step in (1, 2, 3, 4):
+        model.trainable_variables[0].assign(tf.fill(model.trainable_variables[0].shape, float(step)))
+        # As after a restart each time.
+        watched = validation.Validation(str(tmp_path), split, INFO)
+        assert not watched.has(step)
+        watched.run(model, step)
+        assert watched.has(step)
+    assert "best 50.00 % at step 2" in watched.describe(3)
+    assert json.loads((tmp_path / "validation.json").read_text())["best"] == {"step": 2, "miou": 0.5}
+    model.load_weights(tmp_path / "best.weights.h5")
+    assert np.unique(model.trainable_variables[0]) == [2.0]
+    with pytest.raises(UserError, match="is about the split val, not test"):
+        validation.Validation(str(tmp_path), validation.ValidationSplit("test", 1, lambda: ()), INFO)
+
+
+def test_a_signal_ends_a_validation_without_a_score(tmp_path):
+    watched = validation.Validation(str(tmp_path), validation_split(5), INFO)
+    assert watched.run(tiny_network(), 1, interrupted=["SIGTERM"]) is None
+    assert not watched.has(1) and not os.listdir(tmp_path)
+
+
+def test_a_classifier_for_other_classes_starts_afresh_even_if_they_are_as_many(train, tmp_path, capsys):
+    workdir = train(iterations=1)
+    loaded, fresh = tiny_network(seed=5, hidden_units=4), tiny_network(seed=5, hidden_units=4)
+    trained = tiny_network(seed=6, hidden_units=4)
+    config = configure()
+    training.initialise(trained, str(workdir), config, batches_of(config))
+    assert "other classes" not in capsys.readouterr().out
+    config = dataclasses.replace(config, dataset=DatasetInfo("mine", ("road", "sky", "tree"), pascal_palette(3)))
+    training.initialise(loaded, str(workdir), config, batches_of(config))
+    assert "was trained for other classes, dark, middle, bright" in capsys.readouterr().out
+    for variable, before, there in zip(loaded.variables, fresh.variables, trained.variables, strict=True):
+        expected = before if "fc8" in variable.path else there
+        np.testing.assert_array_equal(variable.numpy(), expected.numpy())
+        assert not np.array_equal(before.numpy(), there.numpy()) or "bias" in variable.path
+
+
+@pytest.mark.parametrize("experiment", ["resnet50_aspp", "efficientnet_lite0_aspp"])
+def test_a_random_network_with_batch_normalisation_starts_with_scores_of_a_sensible_size(experiment, capsys):
+    config = dataclasses.replace(configs.experiment_config(experiment), dataset=INFO)
+    config = configs.override(config, ["train.crop_size=33", "train.batch_size=4", "train.iter_size=2"])
+    model = build_network(config.model, 3)
+    image = 255 * np.random.default_rng(0).uniform(size=(1, 33, 33, 3)).astype(np.float32)
+    before = model(image).numpy().std()
+    training.initialise(model, "none", config, batches_of(config))
+    assert "batch normalisations are those of 16 training images" in capsys.readouterr().out
+    features = model.backbone(model.backbone.normalize(tf.constant(image))).numpy()
+    assert 0.1 < features.std() < 10
+    assert model(image).numpy().std() < 10 and (before > 1000 or experiment != "resnet50_aspp")
