@@ -59,11 +59,12 @@ def main() -> None:
     from datasets import pipeline
     from datasets.stored import tfrecord
     from deeplab_tf import config as configs
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.training import dry_run
     from deeplab_tf.training import loop as training
     from deeplab_tf.training.validation import ValidationSplit
 
-    config = configs.override(configs.experiment_config(FLAGS.experiment), FLAGS["set"].value)
+    config = configs.override(experiment_config(FLAGS.experiment), FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:
         raise UserError("--data_dir and --workdir are needed: the folder of datasets.convert, and one for this run.")
     if FLAGS.skip_damaged:

@@ -61,7 +61,7 @@ def network(experiment: str, precision: str, training: bool, implementation: str
     """A network at a crop of 321 pixels."""
     import dataclasses
 
-    from deeplab_tf.config import experiment_config
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.networks.deeplab import build_network
 
     config = dataclasses.replace(experiment_config(experiment).model, atrous=implementation)
@@ -104,7 +104,7 @@ def restrided(experiment: str, stride: int) -> Callable[[], Any]:
     """A network of output stride 32, re-strided, at a crop of 321 pixels."""
     import dataclasses
 
-    from deeplab_tf.config import experiment_config
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.networks.deeplab import build_network
     from deeplab_tf.networks.restride import restride
 

@@ -23,7 +23,8 @@ from PIL import Image
 from datasets.source import Source
 from datasets.sources import synthetic
 from datasets.stored import tfrecord
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.evaluation import charts
 from deeplab_tf.runtime import command_line
 

@@ -71,7 +71,7 @@ def training_step(case: Case) -> Callable[[], Any]:
 def prediction(case: Case) -> Callable[[], Any]:
     import tensorflow as tf
 
-    from deeplab_tf.config import experiment_config
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.inference.fold import fold_weights
     from deeplab_tf.inference.probabilities import build_inference
     from deeplab_tf.networks.deeplab import build_network

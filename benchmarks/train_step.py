@@ -26,12 +26,13 @@ def build_step(experiment: str, batch: int, settings: Sequence[str], xla: bool =
 
     from deeplab_tf import config as configs
     from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.runtime import devices
     from deeplab_tf.training import loop as training
     from deeplab_tf.training.step import build_train_step
 
     info = DatasetInfo("benchmark", tuple(map(str, range(21))), pascal_palette(21))
-    config = configs.override(configs.experiment_config(experiment), [*settings, "optimizer.base_lr=1e-6"])
+    config = configs.override(experiment_config(experiment), [*settings, "optimizer.base_lr=1e-6"])
     strategy = devices.build_strategy("one_device")
     model, optimizer = training.build(dataclasses.replace(config, dataset=info), strategy)
     step, _ = build_train_step(model, optimizer, strategy, info.ignore_label, xla=xla)

@@ -120,12 +120,13 @@ def loop() -> None:
     from datasets import pipeline
     from datasets.stored import tfrecord
     from deeplab_tf import config as configs
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.training import loop as training
 
     manifest = tfrecord.read_manifest(FLAGS.data_dir)
     experiment, batch = FLAGS.experiments[0], int(FLAGS.batch_sizes[0])
     config = configs.override(
-        configs.experiment_config(experiment),
+        experiment_config(experiment),
         [
             *(f"train.batch_size={batch}", f"train.crop_size={FLAGS.crop_size}", "train.iter_size=1"),
             *(f"train.iterations={FLAGS.iterations}", "train.save_every=1000000", "train.summary_every=1000000"),

@@ -212,10 +212,11 @@ def _define_flags() -> None:
 def main() -> None:
     """Checks as the flags say."""
     from deeplab_tf import config as configs
+    from deeplab_tf.experiments import experiment_config
 
     values = flags.FLAGS
     out_dir = values.out or str(Path(values.data_dir) / "check")
-    settings = configs.override(configs.experiment_config(values.experiment), values["set"].value or ()).train
+    settings = configs.override(experiment_config(values.experiment), values["set"].value or ()).train
     if values.augmented:
         augmentation = settings.augmentation()
         path = show_augmented(

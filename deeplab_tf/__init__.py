@@ -10,22 +10,35 @@ The tensor contract, the same in every file:
 
 Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*W, r rate.
 
-    paper                              file
-    Sec. 3.1  atrous convolution       atrous.py, atrous_depthwise.py, winograd.py (in answers)
-    Sec. 3.1  VGG-16 and ResNet        vgg.py, resnet.py, conv_batch_norm.py, pooling.py, normalization.py
-              EfficientNet-Lite0       efficientnet.py
-    Sec. 3.1  a finer output stride    output_stride.py
-    Sec. 3.2  ASPP, LargeFOV           aspp.py
-    Sec. 3.2  several scales, maximum  model.py, resize.py
-    Sec. 3.3  dense CRF                crf.py, mean_field.py, permutohedral.py, crf_maps.py (Fig. 5)
-    Sec. 4.1.1  its constants          crf_search.py
-    Sec. 4    loss, solver, training   losses.py, optimizer.py, dropout.py, training.py, train_step.py
-    Sec. 4    evaluation               inference.py, metrics.py, trimap.py, evaluation.py
-              prediction               prediction.py, predict_files.py, video.py, image_files.py, in_order.py
-              with Apache Beam         batch_predict.py, batch/, beam.py, beam_worker.py
-              export                   fold.py, saved_model.py, warm_up.py, tflite.py, exported.py, fixed_size.py
-              a page to try a model    webapp/
-    Tables    the networks by name     config.py (EXPERIMENTS)
+The rooms:
+
+    paper                     room              files
+    Sec. 3.1  atrous conv.    layers/           atrous atrous_depthwise winograd
+              other layers                      conv_batch_norm pooling dropout resize
+    Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
+              EfficientNet                      efficientnet
+    Sec. 3.1  finer stride                      restride
+    Sec. 3.2  LargeFOV, ASPP                    aspp
+    Sec. 3.2  several scales                    deeplab
+    Sec. 3.3  dense CRF       crf/              params dense_crf mean_field permutohedral
+    Fig. 5    belief maps                       maps
+    Sec. 4    initial weights weights/          load fit names report imagenet hed efficientnet keras_cache __main__
+              one file a format weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
+                                                keras_h5 mapped
+    Sec. 4    training        training/         loop step losses optimizer checkpoints validation
+              what a user sees                  dry_run summary progress stop_signals
+              image to labels inference/        scores probabilities fold segmenter answers files
+    Sec. 4    evaluation      evaluation/       evaluate metrics trimap report charts protocol submission
+    Sec. 4.1  CRF constants                     crf_search
+              export          export/           description saved_model tflite warm_up load
+              files, pictures images/           files video visualize fit
+              Apache Beam     batch/            job pipeline plan blocks records storage manifest
+              the local page  webapp/           __main__ server page interface served_model uploads
+              the machine     runtime/          command_line files devices memory native_messages threads progress
+                                                beam beam_worker
+    Tables    the networks    .                 experiments config
+              the rest                          errors dataset_info workdir model_flags batch_predict
+              former names                      mean_field prediction
 
 The names below are loaded when they are first used, so `import deeplab_tf` does not import TensorFlow.
 """
@@ -36,9 +49,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deeplab_tf.config import EXPERIMENTS
-    from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+    from deeplab_tf.crf.dense_crf import dense_crf
+    from deeplab_tf.crf.params import CrfParams
     from deeplab_tf.errors import UserError
+    from deeplab_tf.experiments import EXPERIMENTS
     from deeplab_tf.inference.probabilities import predict_probabilities
     from deeplab_tf.layers.atrous import AtrousConv2D
     from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D
@@ -67,8 +81,8 @@ __all__ = [
 _MODULES = {
     "AtrousConv2D": "layers.atrous",
     "AtrousDepthwiseConv2D": "layers.atrous_depthwise",
-    "CrfParams": "crf.dense_crf",
-    "EXPERIMENTS": "config",
+    "CrfParams": "crf.params",
+    "EXPERIMENTS": "experiments",
     "UserError": "errors",
     "build_model": "networks.deeplab",
     "dense_crf": "crf.dense_crf",

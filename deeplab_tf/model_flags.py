@@ -114,6 +114,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
     from deeplab_tf import config as configs
     from deeplab_tf import weights
     from deeplab_tf import workdir as workdirs
+    from deeplab_tf.experiments import experiment_config
     from deeplab_tf.networks.deeplab import build_network
 
     values = flags.FLAGS
@@ -126,7 +127,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
             raise UserError(
                 "--weights needs --dataset=NAME too: whose classes does the file know? Example: --dataset=voc12"
             )
-        config = dataclasses.replace(configs.experiment_config(values.experiment), dataset=info_of(values.dataset))
+        config = dataclasses.replace(experiment_config(values.experiment), dataset=info_of(values.dataset))
     config = configs.override(configure(config), settings)
     if workdir:
         return workdirs.load(workdir, config, best=values.best)

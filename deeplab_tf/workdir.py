@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from deeplab_tf import weights
 from deeplab_tf.config import SECTIONS, Config
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
 from deeplab_tf.networks.deeplab import DeepLab, build_network
 from deeplab_tf.runtime import files

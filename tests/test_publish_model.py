@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from deeplab_tf import workdir as workdirs
-from deeplab_tf.config import EXPERIMENTS
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.networks.deeplab import build_network
 from scripts import publish_model
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 from deeplab_tf import config as configs
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.experiments import experiment_config
 from deeplab_tf.training import dry_run
 from deeplab_tf.training import loop as training
 from deeplab_tf.training import step as train_step
@@ -33,7 +34,7 @@ SETTINGS = {"crop_size": 33, "batch_size": 4, "iter_size": 2, "iterations": 20, 
 def configure(**settings: Any) -> Config:
     """Returns a configuration whose network `use_tiny_network` replaces."""
     config = configs.override(
-        dataclasses.replace(configs.experiment_config("resnet101_aspp"), dataset=INFO),
+        dataclasses.replace(experiment_config("resnet101_aspp"), dataset=INFO),
         [f"train.{key}={value}" for key, value in {**SETTINGS, **settings}.items()],
     )
     return configs.override(config, ["optimizer.base_lr=0.01"])

@@ -24,7 +24,7 @@ from deeplab_tf.runtime import beam, files
 if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    from deeplab_tf.export.saved_model import Description
+    from deeplab_tf.export.description import Description
 
 MANIFEST = "manifest.jsonl"
 FAILURES = "failures.jsonl"

@@ -19,10 +19,10 @@ from deeplab_tf.batch import records, storage
 from deeplab_tf.batch.blocks import Answers, Picture, segment_block
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.batch.plan import Block, is_record_file, png_name, record_png_name
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
+from deeplab_tf.export.description import Description
 from deeplab_tf.export.load import load_exported
-from deeplab_tf.export.saved_model import Description
 from deeplab_tf.inference.segmenter import Segmenter
 from deeplab_tf.runtime.beam import COUNTERS
 

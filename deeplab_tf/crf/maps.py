@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.images import visualize
 
 LARGEST_SCORE = 10.0

@@ -20,7 +20,8 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from deeplab_tf.crf.dense_crf import CrfParams, sweep_w1
+from deeplab_tf.crf.dense_crf import sweep_w1
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation.metrics import ConfusionMatrix

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from deeplab_tf.config import EXPERIMENTS, Config
+from deeplab_tf.config import Config
+from deeplab_tf.experiments import EXPERIMENTS
 
 # Data sets of the paper's tables.
 _PAPER_DATA = ("voc12", "pascal_context", "person_part", "cityscapes")

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplab_tf.crf import dense_crf as crf
-from deeplab_tf.export.saved_model import Description, is_saved_model, load_saved_model
+from deeplab_tf.export.description import Description
+from deeplab_tf.export.saved_model import is_saved_model, load_saved_model
 from deeplab_tf.export.tflite import is_tflite, load_tflite
 from deeplab_tf.images.fit import fit_image, unfit_answer
 from deeplab_tf.inference.probabilities import require_memory

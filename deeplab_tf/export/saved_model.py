@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.config import Config
-from deeplab_tf.crf.dense_crf import MIN_PROBABILITY, CrfParams
+from deeplab_tf.crf.dense_crf import MIN_PROBABILITY
 from deeplab_tf.crf.mean_field import refine
-from deeplab_tf.dataset_info import require_fields
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.description import Description, Size
 from deeplab_tf.export.warm_up import write_warm_up
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
@@ -26,63 +25,6 @@ SAVED_MODEL_FILE = "saved_model.pb"
 # In OUT/saved_model/1/assets.
 CLASS_NAMES_FILE = "class_names.txt"
 PALETTE_FILE = "palette.csv"
-
-Size = tuple[int | None, int | None]
-"""Height and width of the images, None for any."""
-
-
-class Description(NamedTuple):
-    """What an exported model says of itself.
-
-    Attributes:
-        config: network, classes and how it is asked.
-        crf: the dense CRF with `config.crf` is inside.
-        size: the only height and width that it takes, or None for any.
-        mean_rgb: the colour that the network takes for nothing: what smaller images are padded with.
-        bytes_per_pixel: see `inference.bytes_per_pixel`; 0 where it is not known.
-    """
-
-    config: Config
-    mean_rgb: tuple[float, float, float]
-    crf: bool = False
-    size: Size = (None, None)
-    bytes_per_pixel: float = 0.0
-
-    def to_json(self) -> str:
-        """Returns the text that exported models hold."""
-        export = {
-            "crf": self.crf,
-            "size": self.size,
-            "mean_rgb": self.mean_rgb,
-            "bytes_per_pixel": self.bytes_per_pixel,
-        }
-        return json.dumps({**self.config.to_json(), "export": export})
-
-    @classmethod
-    def from_json(cls, text: str) -> Description:
-        """Reads what `to_json` gave.
-
-        Raises:
-            ValueError: something else.
-        """
-        fields = files.parse_json(text)
-        config = Config.from_json(fields)
-        if config.dataset is None:
-            raise ValueError("it names no data set")
-        require_fields(fields, "the description", ("export",))
-        require_fields(fields["export"], "export", ("mean_rgb", "size", "crf"))
-        mean_rgb, size, crf = (fields["export"][name] for name in ("mean_rgb", "size", "crf"))
-        bytes_per_pixel = fields["export"].get("bytes_per_pixel", 0)  # older exports do not say
-        match mean_rgb, size, crf, bytes_per_pixel:
-            case [int() | float() as red, int() | float() as green, int() | float() as blue], [
-                int() | None as height,
-                int() | None as width,
-            ], bool(), int() | float():
-                return cls(config, (red, green, blue), crf, (height, width), bytes_per_pixel)
-        raise ValueError(
-            f"expected three levels, height and width, yes or no, and a number of bytes; got {mean_rgb}, {size}, {crf}"
-            f" and {bytes_per_pixel}"
-        )
 
 
 class _Servable(tf.Module):

@@ -18,9 +18,10 @@ import tqdm
 
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.export.saved_model import Description
+from deeplab_tf.export.description import Description
 from deeplab_tf.inference.fold import fold_weights
-from deeplab_tf.inference.probabilities import build_inference, build_scores
+from deeplab_tf.inference.probabilities import build_inference
+from deeplab_tf.inference.scores import build_scores
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files, native_messages
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.runtime.threads import map_in_order
 
 # Images that wait for the CRF, each with its probabilities: 160 MB for one of Cityscapes.

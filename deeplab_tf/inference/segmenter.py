@@ -9,7 +9,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab_tf.config import ModelConfig, experiment_config
+from deeplab_tf.config import ModelConfig
+from deeplab_tf.experiments import experiment_config
 from deeplab_tf.layers.resize import (
     as_fraction,
     resize_bilinear,

@@ -14,7 +14,8 @@ from deeplab_tf.config import InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation.metrics import ConfusionMatrix
-from deeplab_tf.inference.probabilities import PLAIN, predict_probabilities
+from deeplab_tf.inference.probabilities import predict_probabilities
+from deeplab_tf.inference.scores import PLAIN
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
 

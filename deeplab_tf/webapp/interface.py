@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.images.files import SUFFIXES
 from deeplab_tf.webapp import page
 from deeplab_tf.webapp.served_model import ServedModel

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
 from deeplab_tf.inference.segmenter import Segmenter
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from deeplab_tf.config import EXPERIMENTS
+from deeplab_tf.experiments import EXPERIMENTS
 
 # With these layers named, `match_released` numbers PyTorch's blocks as in ResNet-101.
 RESNET101_LAYERS = ("res4b1_branch2a/kernel",)

@@ -3,17 +3,10 @@ import json
 
 import pytest
 
-from deeplab_tf.config import (
-    EXPERIMENTS,
-    Config,
-    InferenceConfig,
-    ModelConfig,
-    TrainConfig,
-    experiment_config,
-    override,
-)
+from deeplab_tf.config import Config, InferenceConfig, ModelConfig, TrainConfig, override
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS, experiment_config
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -5,10 +5,36 @@ from pathlib import Path
 
 import pytest
 
+import deeplab_tf
+
 ROOT = Path(__file__).resolve().parents[2]
-ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info", "deeplab_tf.files"}
-LEAVES = "winograd losses metrics normalization optimizer permutohedral pooling resize visualize dropout".split()
-LEAVES += "fold warm_up fixed_size native_messages image_files in_order batch/manifest".split()
+# Each line may import from the lines above it and from itself, and from nothing else of ours.
+FLOORS = [
+    ["errors"],
+    ["runtime"],
+    ["dataset_info", "images"],
+    ["layers"],
+    ["crf"],
+    ["config"],
+    ["experiments"],
+    ["networks"],
+    ["weights"],
+    ["workdir"],
+    ["inference"],
+    ["evaluation"],
+    ["training", "export"],
+    ["model_flags"],
+    ["batch", "webapp"],
+    ["batch_predict"],
+]
+FORMER_NAMES = {"mean_field", "prediction"}
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info", "deeplab_tf.runtime.files"}
+LEAVES = """
+    layers/winograd layers/pooling layers/resize layers/dropout networks/normalization crf/params crf/permutohedral
+    training/losses training/optimizer evaluation/metrics images/visualize images/fit images/files inference/fold
+    export/warm_up runtime/native_messages runtime/threads runtime/files batch/manifest
+""".split()
 WITH_FLAGS = {"command_line.py", "model_flags.py", "__main__.py", "batch_predict.py", "convert.py", "check.py"}
 WITH_FLAGS |= {"train.py", "eval.py", "predict.py", "export.py"}
 
@@ -19,13 +45,15 @@ def imported(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
 def own(path, package):
-    return imported(path) & {name_of(file) for file in (ROOT / package).rglob("*.py")} - {package}
+    """The modules of one of our packages that a file imports; a package only where nothing of it is named."""
+    found = imported(path) & {name_of(file) for file in (ROOT / package).rglob("*.py")}
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)} - {package}
 
 
 def name_of(path):
@@ -38,7 +66,21 @@ def test_a_leaf_imports_nothing_of_ours(leaf):
 
 
 def test_atrous_convolution_knows_only_a_faster_way_to_compute_it():
-    assert own(ROOT / "deeplab_tf" / "atrous.py", "deeplab_tf") == {"deeplab_tf.winograd"}
+    assert own(ROOT / "deeplab_tf" / "layers" / "atrous.py", "deeplab_tf") == {"deeplab_tf.layers.winograd"}
+
+
+def room_of(module):
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "deeplab_tf").rglob("*.py")), ids=lambda path: name_of(path))
+def test_rooms_import_downwards_only(path):
+    if name_of(path) == "deeplab_tf" or room_of(name_of(path)) in FORMER_NAMES:
+        return
+    here = room_of(name_of(path))
+    for module in own(path, "deeplab_tf"):
+        there = room_of(module)
+        assert here == there or FLOOR_OF[there] < FLOOR_OF[here], f"{name_of(path)} imports {module}"
 
 
 def test_the_model_never_imports_the_data_sets():
@@ -47,16 +89,35 @@ def test_the_model_never_imports_the_data_sets():
 
 
 def test_the_data_sets_take_little_of_the_model():
-    allowed = ALLOWED_EVERYWHERE | {
-        f"deeplab_tf.{name}" for name in ("beam", "command_line", "image_files", "visualize")
-    }
-    for path in (ROOT / "datasets").glob("*.py"):
+    allowed = {"errors", "dataset_info", "images", "runtime"}
+    for path in (ROOT / "datasets").rglob("*.py"):
         # A command may know what train.py would do; nothing else in datasets does.
-        settings = {"deeplab_tf.config"} if path.name == "check.py" else set()
-        assert own(path, "deeplab_tf") <= allowed | settings, path
+        settings = {"config", "experiments"} if path.name == "check.py" else set()
+        assert {room_of(module) for module in own(path, "deeplab_tf")} <= allowed | settings, path
+
+
+def test_the_data_sets_name_each_other_relatively_so_that_they_can_be_installed_under_another_name():
+    for path in (ROOT / "datasets").rglob("*.py"):
+        assert not {name for name in imported(path) if name.split(".")[0] == "datasets"}, path
 
 
 def test_flags_are_read_in_command_line_files_only():
-    files = [*ROOT.glob("*.py"), *(ROOT / "deeplab_tf").rglob("*.py"), *(ROOT / "datasets").glob("*.py")]
+    files = [*ROOT.glob("*.py"), *(ROOT / "deeplab_tf").rglob("*.py"), *(ROOT / "datasets").rglob("*.py")]
     with_flags = {path.name for path in files if imported(path) & {"absl.flags", "absl.app"}}
     assert with_flags == WITH_FLAGS
+
+
+def test_the_map_of_the_package_names_every_file_in_its_room():
+    named, room = set(), ""
+    for line in (deeplab_tf.__doc__ or "").split("The rooms:")[1].splitlines():
+        if not line.startswith("    ") or line.split()[:2] == ["paper", "room"]:
+            continue
+        place, files = line[30:48].strip(), line[48:]
+        room = place.rstrip("/") if place else room
+        named |= {f"{room}/{word}" if room != "." else word for word in files.split()}
+    tree = {
+        str(path.relative_to(ROOT / "deeplab_tf").with_suffix(""))
+        for path in (ROOT / "deeplab_tf").rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert named == tree, (sorted(named - tree), sorted(tree - named))

@@ -2,8 +2,9 @@ import pytest
 from absl import flags
 
 from deeplab_tf import model_flags
-from deeplab_tf.config import EXPERIMENTS, InferenceConfig
+from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS
 
 BEFORE = EXPERIMENTS["resnet101_aspp_msc"]
 

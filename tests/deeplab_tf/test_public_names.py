@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOMES = {
     "AtrousConv2D": "layers.atrous",
     "AtrousDepthwiseConv2D": "layers.atrous_depthwise",
-    "CrfParams": "crf.dense_crf",
-    "EXPERIMENTS": "config",
+    "CrfParams": "crf.params",
+    "EXPERIMENTS": "experiments",
     "UserError": "errors",
     "build_model": "networks.deeplab",
     "dense_crf": "crf.dense_crf",

@@ -34,7 +34,9 @@ from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation import protocol
-from deeplab_tf.export.saved_model import Description, export_saved_model, load_saved_model
+from deeplab_tf.experiments import EXPERIMENTS
+from deeplab_tf.export.description import Description
+from deeplab_tf.export.saved_model import export_saved_model, load_saved_model
 from deeplab_tf.export.tflite import load_tflite
 from deeplab_tf.weights import load_weights
 from deeplab_tf.weights.readers.keras_h5 import KerasFile
@@ -44,7 +46,7 @@ from tests.fuzz.damage import damage_bytes, damage_json, damage_text
 from tests.tiny import tiny_network
 
 INFO = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3), split_sizes=(("train", 3),))
-CONFIG = dataclasses.replace(configs.EXPERIMENTS["resnet101_aspp_msc"], dataset=INFO)
+CONFIG = dataclasses.replace(EXPERIMENTS["resnet101_aspp_msc"], dataset=INFO)
 
 
 class Target(NamedTuple):

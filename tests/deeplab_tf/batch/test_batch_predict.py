@@ -18,12 +18,12 @@ from PIL import Image
 
 pytest.importorskip("apache_beam", reason="needs requirements-beam.txt")
 
-from deeplab_tf import config
 from deeplab_tf.batch.job import FAILURES, MANIFEST, absolute, find_inputs, run_job
 from deeplab_tf.batch.pipeline import Request, describe_model, load_segmenter
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import experiment_config
 from deeplab_tf.export.saved_model import export_saved_model
 from deeplab_tf.runtime import beam
 from tests.deeplab_tf.batch.memory_file_system import FILES
@@ -45,7 +45,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
     out = tmp_path_factory.mktemp("exported")
-    settings = dataclasses.replace(config.experiment_config("vgg16_large_fov"), dataset=INFO)
+    settings = dataclasses.replace(experiment_config("vgg16_large_fov"), dataset=INFO)
     return export_saved_model(tiny_network(), settings, str(out))
 
 

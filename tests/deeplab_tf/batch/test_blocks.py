@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from deeplab_tf.batch.blocks import Picture, segment_block
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.inference.segmenter import Segmenter

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from deeplab_tf.crf import dense_crf as crf
 from deeplab_tf.crf import permutohedral
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf, sweep_w1
+from deeplab_tf.crf.dense_crf import dense_crf, sweep_w1
 from deeplab_tf.crf.mean_field import refine
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
 from tests.references import brute_force_mean_field
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.maps import draw_maps, find_maps
+from deeplab_tf.crf.params import CrfParams
 
 PARAMS = CrfParams(w1=8, sigma_alpha=10, sigma_beta=20, w2=1)
 

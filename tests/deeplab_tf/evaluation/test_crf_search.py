@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation import crf_search

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplab_tf.config import EXPERIMENTS, InferenceConfig
+from deeplab_tf.config import InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation import charts, protocol, report
 from deeplab_tf.evaluation.evaluate import EXTREMES, evaluate, format_table
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.inference.answers import Answer
 from tests.references import slow_confusion_matrix, slow_iou
 

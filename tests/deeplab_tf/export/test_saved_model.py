@@ -15,18 +15,15 @@ import tensorflow as tf
 from PIL import Image
 
 from datasets.stored import tfrecord
-from deeplab_tf.config import EXPERIMENTS, InferenceConfig
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.export import saved_model
-from deeplab_tf.export.saved_model import (
-    Description,
-    decode_image,
-    export_saved_model,
-    is_saved_model,
-    load_saved_model,
-)
+from deeplab_tf.export.description import Description
+from deeplab_tf.export.saved_model import decode_image, export_saved_model, is_saved_model, load_saved_model
 from deeplab_tf.inference.probabilities import bytes_per_pixel, predict_probabilities
 from deeplab_tf.networks.deeplab import build_network
 from tests.processes import resident_bytes

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import EXPERIMENTS, InferenceConfig
+from deeplab_tf.config import InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.export import tflite
 from deeplab_tf.export.load import load_exported
 from deeplab_tf.images.fit import fit_image

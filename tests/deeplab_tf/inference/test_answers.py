@@ -3,7 +3,8 @@ import threading
 import numpy as np
 import pytest
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
 from deeplab_tf.inference.answers import answer_all
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import InferenceConfig, experiment_config
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation.metrics import ConfusionMatrix
+from deeplab_tf.experiments import experiment_config
 from deeplab_tf.export.load import load_exported
 from deeplab_tf.export.saved_model import export_saved_model
 from deeplab_tf.inference import probabilities as inference

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import EXPERIMENTS, InferenceConfig
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.inference.fold import fold_weights
 from deeplab_tf.inference.probabilities import build_inference, build_predictor, predict_probabilities
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from deeplab_tf.crf.dense_crf import CrfParams, dense_crf
+from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import EXPERIMENTS
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.inference.probabilities import predict_probabilities
 from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D, atrous_depthwise_conv2d
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.config import EXPERIMENTS
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm, measuring_statistics
 from deeplab_tf.layers.dropout import SeededDropout
 from deeplab_tf.networks.aspp import ASPP, is_classifier

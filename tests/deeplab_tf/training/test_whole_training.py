@@ -12,6 +12,7 @@ from deeplab_tf import config as configs
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.experiments import experiment_config
 from deeplab_tf.networks.deeplab import build_network
 from deeplab_tf.training import dry_run, validation
 from deeplab_tf.training import loop as training
@@ -172,7 +173,7 @@ def test_a_classifier_for_other_classes_starts_afresh_even_if_they_are_as_many(t
 
 @pytest.mark.parametrize("experiment", ["resnet50_aspp", "efficientnet_lite0_aspp"])
 def test_a_random_network_with_batch_normalisation_starts_with_scores_of_a_sensible_size(experiment, capsys):
-    config = dataclasses.replace(configs.experiment_config(experiment), dataset=INFO)
+    config = dataclasses.replace(experiment_config(experiment), dataset=INFO)
     config = configs.override(config, ["train.crop_size=33", "train.batch_size=4", "train.iter_size=2"])
     model = build_network(config.model, 3)
     image = 255 * np.random.default_rng(0).uniform(size=(1, 33, 33, 3)).astype(np.float32)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("gradio", reason="needs requirements-webapp.txt")
 
-from deeplab_tf.crf.dense_crf import CrfParams
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.inference.segmenter import Segmenter
 from deeplab_tf.webapp import interface
