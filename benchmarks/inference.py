@@ -149,8 +149,8 @@ sys.path.insert(0, {str(ROOT)!r})
 import keras
 from deeplab_tf.config import EXPERIMENTS, InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-from deeplab_tf.model import build_network
-from deeplab_tf.saved_model import export_saved_model
+from deeplab_tf.networks.deeplab import build_network
+from deeplab_tf.export.saved_model import export_saved_model
 info = DatasetInfo("random", tuple(f"class {{i}}" for i in range({CLASSES})), pascal_palette({CLASSES}))
 for options, path in {[(options, paths[name]) for name, options in variants.items()]!r}:
     keras.utils.set_random_seed(0)

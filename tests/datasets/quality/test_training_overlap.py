@@ -1,10 +1,10 @@
 import dataclasses
 
 import pytest
-from tests.datasets.test_overlap import write
 
 from datasets.quality.training_overlap import warn_of_overlap
 from datasets.stored.manifest import read_manifest
+from tests.datasets.quality.test_overlap import write
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_frozen_batch_normalisations_and_atrous_branches_do():
 
 FROZEN = """
 import numpy as np, tensorflow as tf
-from deeplab_tf import winograd
+from deeplab_tf.layers import winograd
 rng = np.random.default_rng(0)
 kernel = tf.Variable(rng.standard_normal((3, 3, 8, 4)), dtype=tf.float32)
 spec = [tf.TensorSpec([None, None, None, 8])]

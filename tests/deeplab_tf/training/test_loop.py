@@ -114,8 +114,8 @@ TWO_REPLICAS = """
 import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from deeplab_tf.train_step import build_train_step
-from tests.deeplab_tf.test_training import batch, solver
+from deeplab_tf.training.step import build_train_step
+from tests.deeplab_tf.training.test_loop import batch, solver
 from tests.tiny import tiny_network
 
 def run(strategy, name):
@@ -205,9 +205,9 @@ OVERFLOW = """
 import numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from deeplab_tf.optimizer import build_optimizer, build_schedule
-from deeplab_tf.train_step import build_train_step
-from tests.deeplab_tf.test_training import batch
+from deeplab_tf.training.optimizer import build_optimizer, build_schedule
+from deeplab_tf.training.step import build_train_step
+from tests.deeplab_tf.training.test_loop import batch
 from tests.tiny import tiny_network
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -518,7 +518,7 @@ def test_the_multi_scale_resnet_101_meets_its_oracle(tmp_path):
 MEASURE = """
 import sys
 import numpy as np
-from deeplab_tf.model import build_model
+from deeplab_tf.networks.deeplab import build_model
 from deeplab_tf.weights import load_weights
 
 def status(key):
