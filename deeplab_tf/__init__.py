@@ -27,11 +27,11 @@ The rooms:
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer checkpoints validation
               what a user sees                  dry_run summary progress stop_signals
-              image to labels inference/        scores probabilities fold segmenter answers files
+              image to labels inference/        scores probabilities labels fold segmenter answers files
     Sec. 4    evaluation      evaluation/       evaluate metrics trimap report charts protocol submission
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
-              files, pictures images/           files video visualize fit
+              files, pictures images/           files decode video visualize fit
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server page interface served_model uploads
               the machine     runtime/          command_line files devices memory native_messages threads progress

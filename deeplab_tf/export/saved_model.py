@@ -16,6 +16,8 @@ from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.description import Description, Size
 from deeplab_tf.export.warm_up import write_warm_up
+from deeplab_tf.images.decode import decode_image
+from deeplab_tf.inference.labels import labels_in_graph
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
@@ -65,7 +67,7 @@ class _Servable(tf.Module):
 
     def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = self._answer(images)  # [B, H, W, K]
-        return {"labels": _likeliest(probabilities), "confidence": tf.reduce_max(probabilities, axis=-1)}
+        return {"labels": labels_in_graph(probabilities), "confidence": tf.reduce_max(probabilities, axis=-1)}
 
     def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": self._answer(images)}
@@ -75,7 +77,7 @@ class _Servable(tf.Module):
 
         def segment(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = tf.ensure_shape(decode_image(one), [*self._size, 3])
-            labels = _likeliest(self._answer(image[tf.newaxis]))[0]  # [H, W]
+            labels = labels_in_graph(self._answer(image[tf.newaxis]))[0]  # [H, W]
             colours = tf.gather(palette, tf.cast(labels, tf.int32))
             return tf.io.encode_png(labels[..., tf.newaxis]), tf.io.encode_png(colours)
 
@@ -94,15 +96,6 @@ class _Servable(tf.Module):
             "class_names": tf.constant(self._names),
             "palette": tf.constant(self._palette, tf.uint8),
         }
-
-
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG or PNG bytes, string [], to uint8 [H, W, 3], RGB; JPEG to the same pixels as Pillow."""
-
-    def jpeg() -> tf.Tensor:
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: tf.io.decode_png(encoded, channels=3))
 
 
 def refine_one(image: tf.Tensor, probabilities: tf.Tensor, crf: CrfParams) -> tf.Tensor:
@@ -231,11 +224,6 @@ def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Des
     # The signature does not keep the object that owns its variables alive.
     predict.loaded = loaded  # type: ignore[attr-defined]
     return predict, description
-
-
-def _likeliest(probabilities: tf.Tensor) -> tf.Tensor:
-    """Float [..., K] -> uint8 [...]."""
-    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
 
 
 def _write_lines(path: str, lines: list[str] | tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.description import Description
 from deeplab_tf.inference.fold import fold_weights
+from deeplab_tf.inference.labels import labels_in_graph, labels_of
 from deeplab_tf.inference.probabilities import build_inference
 from deeplab_tf.inference.scores import build_scores
 from deeplab_tf.networks.deeplab import DeepLab
@@ -212,8 +213,7 @@ def _convert(
 
     @tf.function(input_signature=[spec], autograph=False)
     def labels(images: tf.Tensor) -> tf.Tensor:
-        found = tf.argmax(answer(images), axis=-1, output_type=tf.int32)
-        return tf.cast(found, tf.uint8, name="labels")
+        return labels_in_graph(answer(images), name="labels")
 
     folded = fold_weights(labels)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([folded.answer.get_concrete_function()], folded)
@@ -276,7 +276,7 @@ def _compare(
     pixels = differing = wrong = 0
     for picture in pictures:
         labels, probabilities = predict(picture), probabilities_of(picture)
-        differs = labels != np.argmax(probabilities, axis=-1)
+        differs = labels != labels_of(probabilities)
         chosen = np.take_along_axis(probabilities, labels[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
         gap = probabilities.max(axis=-1) - chosen
         pixels += labels.size

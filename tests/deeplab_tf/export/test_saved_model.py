@@ -23,7 +23,8 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.export import saved_model
 from deeplab_tf.export.description import Description
-from deeplab_tf.export.saved_model import decode_image, export_saved_model, is_saved_model, load_saved_model
+from deeplab_tf.export.saved_model import export_saved_model, is_saved_model, load_saved_model
+from deeplab_tf.images.decode import decode_image
 from deeplab_tf.inference.probabilities import bytes_per_pixel, predict_probabilities
 from deeplab_tf.networks.deeplab import build_network
 from tests.processes import resident_bytes
