@@ -27,8 +27,8 @@ The rooms:
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer checkpoints validation
               what a user sees                  dry_run summary progress stop_signals
-              image to labels inference/        scores probabilities labels fold segmenter answers files
-    Sec. 4    evaluation      evaluation/       evaluate metrics trimap report charts protocol submission
+              image to labels inference/        scores probabilities labels fold segmenter pipeline files
+    Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
               files, pictures images/           files decode video visualize fit

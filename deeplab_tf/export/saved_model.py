@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -14,10 +13,10 @@ from deeplab_tf.crf.dense_crf import MIN_PROBABILITY
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.export.description import Description, Size
+from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.warm_up import write_warm_up
 from deeplab_tf.images.decode import decode_image
-from deeplab_tf.inference.labels import labels_in_graph
+from deeplab_tf.inference.labels import labels_in_graph, labels_of
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
@@ -192,15 +191,14 @@ def is_saved_model(path: str) -> bool:
     return os.path.isfile(os.path.join(path, SAVED_MODEL_FILE))
 
 
-def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Description]:
+def load_saved_model(path: str) -> Exported:
     """Loads a SavedModel that `export_saved_model` wrote.
 
     Args:
         path: the folder that holds saved_model.pb.
 
     Returns:
-        A function from an image uint8 [H, W, 3] to probabilities float32 [H, W, K], or from several of one size,
-        [B, H, W, 3], to [B, H, W, K]; and what the model says of itself.
+        The model, for images of the size that it takes; several at once too.
 
     Raises:
         UserError: not a SavedModel of this project, or damaged.
@@ -216,14 +214,14 @@ def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Des
     except (tf.errors.OpError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{damaged}: {in_short(error)}") from error
 
-    def predict(image: np.ndarray) -> np.ndarray:
+    def probabilities_of(image: np.ndarray) -> np.ndarray:
         images = image if image.ndim == 4 else image[np.newaxis]
-        answers = signature(images=tf.constant(images))["probabilities"].numpy()
-        return answers if image.ndim == 4 else answers[0]
+        probabilities = signature(images=tf.constant(images))["probabilities"].numpy()
+        return probabilities if image.ndim == 4 else probabilities[0]
 
     # The signature does not keep the object that owns its variables alive.
-    predict.loaded = loaded  # type: ignore[attr-defined]
-    return predict, description
+    probabilities_of.loaded = loaded  # type: ignore[attr-defined]
+    return Exported(description, lambda image: labels_of(probabilities_of(image)), probabilities_of, takes_batches=True)
 
 
 def _write_lines(path: str, lines: list[str] | tuple[str, ...]) -> str:

@@ -46,6 +46,8 @@ _DEFAULT_MAX_PIXELS = 100_000_000
 _MOST_PIXELS = 2**29 // 3
 
 StrPath = str | os.PathLike[str]
+ImageLike = np.ndarray | Image.Image | bytes | StrPath
+"""What `pixels_of` takes."""
 
 
 class PixelLimit(NamedTuple):
@@ -60,6 +62,66 @@ class PixelLimit(NamedTuple):
     pixels: int
     said: str
     remedy: str
+
+
+def pixels_of(image: ImageLike, name: StrPath = "the image") -> np.ndarray:
+    """Returns the pixels of an image, whatever it comes as: the entrance of every function that segments one.
+
+    Args:
+        image: an array uint8 [H, W, 3], RGB; a PIL image, as `decode_pixels` converts it; the bytes of an image file;
+            or its path.
+        name: what messages call an image that is no path.
+
+    Returns:
+        uint8 [H, W, 3], RGB. An array is returned as it is.
+
+    Raises:
+        ValueError: an array of another dtype or shape, or no image at all: what to do about it.
+        UserError: a file that `read_pixels` refuses.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_pixels(bytes(image), name)
+    if isinstance(image, str | os.PathLike):
+        return read_pixels(image)
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise UserError(f"{name}: expected an image with pixels, got {image.width}x{image.height}. Leave it out.")
+        decode(image, name, "image")
+        return np.asarray(to_rgb(image, name))
+    if not hasattr(image, "__array__"):
+        raise ValueError(
+            f"expected an image uint8 [H, W, 3], RGB 0..255, a PIL image, a path or bytes, got {type(image).__name__}."
+        )
+    return check_pixels(np.asarray(image))
+
+
+def check_pixels(array: np.ndarray) -> np.ndarray:
+    """Returns an array if it is an image uint8 [H, W, 3] with pixels.
+
+    Raises:
+        ValueError: it is something else; the message says how to make an image of it.
+    """
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3 and array.size:
+        return array
+    if not array.size:
+        mend = "It has no pixels."
+    elif array.ndim == 4 and array.shape[-1] == 3:
+        mend = "Give one image at a time."
+    elif array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1):
+        mend = "Repeat a grey image: np.stack([grey] * 3, axis=-1), grey [H, W]."
+    elif array.ndim == 3 and array.shape[-1] == 4:
+        mend = "Give an RGBA image as a PIL image, or leave its alpha out: image[..., :3]."
+    elif array.ndim == 3 and array.shape[0] == 3 and array.shape[-1] != 3:
+        mend = "Put the channels last: image.transpose(1, 2, 0)."
+    elif array.ndim != 3 or array.shape[-1] != 3:
+        mend = "Put the channels last, red, green and blue."
+    elif array.dtype.kind == "f":
+        low, high = np.nanmin(array), np.nanmax(array)
+        scaled = "255 * image" if high <= 1 else "image"
+        mend = f"Its values go from {low:.4g} to {high:.4g}: np.rint({scaled}).clip(0, 255).astype(np.uint8)."
+    else:
+        mend = "Scale its values to 0..255, then image.astype(np.uint8)."
+    raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {array.dtype} {list(array.shape)}. {mend}")
 
 
 def read_pixels(path: StrPath) -> np.ndarray:
