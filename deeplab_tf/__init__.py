@@ -23,7 +23,7 @@ The rooms:
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field permutohedral
     Fig. 5    belief maps                       maps
     Sec. 4    initial weights weights/          load fit names report imagenet hed efficientnet keras_cache __main__
-              one file a format weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
+    Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer checkpoints validation
               what a user sees                  dry_run summary progress stop_signals
