@@ -31,7 +31,7 @@ The rooms:
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
-              files, pictures images/           files decode video visualize fit
+              files, pictures images/           files orientation decode video visualize fit
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server page interface served_model uploads
               the machine     runtime/          command_line files devices memory native_messages threads progress

@@ -13,6 +13,7 @@ from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
 from deeplab_tf.images.files import DECODE_ERRORS, FORMATS, decode_pixels
+from deeplab_tf.images.orientation import upright_size
 from deeplab_tf.inference.pipeline import Failure, Segmented, segment_items
 from deeplab_tf.inference.segmenter import Segmenter
 
@@ -99,15 +100,15 @@ def segment_block(
 
 def _by_size(pictures: Sequence[Picture]) -> list[int]:
     """Returns the places of the pictures, those of one size together."""
-    sizes = [_stored_size(picture) for picture in pictures]
+    sizes = [_upright_size(picture) for picture in pictures]
     return sorted(range(len(pictures)), key=sizes.__getitem__)
 
 
-def _stored_size(picture: Picture) -> tuple[int, int]:
-    """Returns (width, height), or (0, 0) where that cannot be read; decodes nothing."""
+def _upright_size(picture: Picture) -> tuple[int, int]:
+    """Returns (width, height) upright, or (0, 0) where that cannot be read; decodes nothing."""
     try:
         with Image.open(io.BytesIO(picture.data), formats=FORMATS) as image:
-            return image.size
+            return upright_size(image)
     except DECODE_ERRORS:
         return 0, 0
 

@@ -1,7 +1,7 @@
 """Image files to pixels, as 8-bit RGB, with one-line complaints about what is wrong with it.
 
-Pixels are on the stored grid: the EXIF orientation is not applied, because masks are drawn on that grid. JPEGs become
-the pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
+Photographs are turned upright by their EXIF orientation. JPEGs become the pixels that TensorFlow gives with
+dct_method="INTEGER_ACCURATE".
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.images.orientation import orientation, turned
 
 # What Pillow's readers are known to raise on damaged files.
 DECODE_ERRORS = (
@@ -147,8 +148,8 @@ def decode_pixels(data: bytes, name: StrPath = "the image") -> np.ndarray:
         name: what messages call it.
 
     Returns:
-        uint8 [H, W, 3], RGB. Palettes are looked up, CMYK is converted, alpha is dropped, 16-bit grey is divided by 257
-        (Pillow itself clips it) and 16-bit colour keeps its high byte.
+        uint8 [H, W, 3], RGB, upright as the EXIF orientation says. Palettes are looked up, CMYK is converted, alpha is
+        dropped, 16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps its high byte.
 
     Raises:
         UserError: damaged, no image, too large, or of a kind without a known value range.
@@ -249,11 +250,16 @@ def decode(image: Image.Image, name: StrPath, kind: str) -> None:
 
 
 def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
-    """Returns 8-bit RGB pixels and nothing else: no palette, transparency, colour profile or EXIF.
+    """Returns 8-bit RGB pixels, upright, and nothing else: no palette, transparency, colour profile or EXIF.
+
+    Args:
+        image: decoded.
+        name: what messages call it.
 
     Raises:
         UserError: 32 bits a channel, or no way to RGB.
     """
+    turn = orientation(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -264,7 +270,7 @@ def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow warns
     try:
-        return Image.fromarray(np.asarray(image.convert("RGB")))
+        return Image.fromarray(turned(np.asarray(image.convert("RGB")), turn))
     except ValueError as error:
         raise UserError(f"{name}: expected an image that converts to RGB: {error}. Export it as an RGB PNG.") from None
 

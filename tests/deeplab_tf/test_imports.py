@@ -32,7 +32,7 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info", "deeplab_tf.runtime.files"}
 LEAVES = """
     layers/winograd layers/pooling layers/resize layers/dropout networks/normalization crf/params crf/permutohedral
-    training/losses training/optimizer evaluation/metrics images/visualize images/fit images/files inference/fold
+    training/losses training/optimizer evaluation/metrics images/visualize images/fit images/orientation inference/fold
     export/warm_up runtime/native_messages runtime/threads runtime/files batch/manifest
 """.split()
 WITH_FLAGS = {"command_line.py", "model_flags.py", "__main__.py", "batch_predict.py", "convert.py", "check.py"}
