@@ -20,7 +20,7 @@ from deeplab_tf.inference.probabilities import build_predictor, predict_probabil
 from deeplab_tf.runtime import memory
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule
 from deeplab_tf.training.step import build_train_step
-from tests.tiny import tiny_network
+from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
 
 def picture(height, width, seed=0):
@@ -30,7 +30,11 @@ def picture(height, width, seed=0):
 def train_once(model, labels):
     """The loss of a step, and whether all weights are finite after it."""
     optimizer = build_optimizer(
-        "sgd", build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1), momentum=0.9, weight_decay=0.0, classifier_lr_mult=10.0
+        "sgd",
+        build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1),
+        momentum=0.9,
+        weight_decay=0.0,
+        of_layers=TINY_MULTIPLIERS,
     )
     step, _ = build_train_step(model, optimizer, tf.distribute.get_strategy(), 255)
     batch = {
