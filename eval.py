@@ -12,13 +12,17 @@ Constants of the CRF that suit a network and its data are found, and written int
   python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --crf_search
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from deeplab_tf import model_flags
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime.command_line import run
+
+if TYPE_CHECKING:
+    from deeplab_tf.evaluation.results import Result
 
 FLAGS = flags.FLAGS
 model_flags.define()
@@ -55,9 +59,9 @@ def main() -> None:
     from deeplab_tf import workdir
     from deeplab_tf.evaluation import submission
     from deeplab_tf.evaluation.evaluate import evaluate, format_table
+    from deeplab_tf.evaluation.results import segment_examples
     from deeplab_tf.evaluation.trimap import format_trimap
-    from deeplab_tf.inference.answers import answer_all
-    from deeplab_tf.inference.probabilities import build_predictor
+    from deeplab_tf.export.load import segmenter_of_network
     from deeplab_tf.runtime import files
     from deeplab_tf.runtime.progress import show_progress
 
@@ -89,21 +93,22 @@ def main() -> None:
 
     stored = pipeline.evaluation_examples(FLAGS.data_dir, split.name, split.skipped, needs_labels=not archive)
     examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
-    predict = build_predictor(model, config.inference)
+    loaded = segmenter_of_network(model, config)
     if FLAGS.crf_search:
         with tfrecord.naming_damage(manifest, split.name):
-            search_crf(predict, examples, split, config, out_dir)
+            search_crf(loaded.segmenter.run_network, examples, split, config, out_dir)
         return
-    answers = answer_all(predict, examples, config.crf if FLAGS.crf else None, FLAGS.crf_backend)
+    segmenter = loaded.with_crf(FLAGS.crf_backend) if FLAGS.crf else loaded.segmenter
+    results: Iterator[Result] = segment_examples(segmenter, examples)
     if archive:
-        answers = submission.archived(answers, archive, manifest.info, FLAGS.competition)
-    answers = show_progress(answers, split.count)
+        results = submission.archived(results, archive, manifest.info, FLAGS.competition)
+    results = show_progress(results, split.count)
     with tfrecord.naming_damage(manifest, split.name):
         if not split.has_labels:
-            print(f"{sum(1 for _ in answers)} images without labels, for the test server: {archive}")
+            print(f"{sum(1 for _ in results)} images without labels, for the test server: {archive}")
             return
         evaluation = evaluate(
-            answers,
+            results,
             split.count,
             manifest.info,
             with_crf=FLAGS.crf,

@@ -49,7 +49,8 @@ def main() -> int:
         raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
     sources = find_sources(FLAGS.images, FLAGS.out)
     check_save(FLAGS.save, sources)
-    segmenter = model_flags.load_segmenter(FLAGS.model, dataset_info, FLAGS.crf, FLAGS.crf_backend)
+    loaded = model_flags.load_segmenter(FLAGS.model, dataset_info)
+    segmenter = loaded.with_crf(FLAGS.crf_backend) if FLAGS.crf else loaded.segmenter
     files.make_folder(FLAGS.out, "--out")
     begin = time.monotonic()
     failures = segment_sources(segmenter, sources, FLAGS.out, FLAGS.save)

@@ -15,10 +15,8 @@ import numpy as np
 
 from datasets import pipeline
 from datasets.stored import tfrecord
-from deeplab_tf import workdir
 from deeplab_tf.evaluation.metrics import ConfusionMatrix
-from deeplab_tf.export import load as exported
-from deeplab_tf.inference.probabilities import build_predictor
+from deeplab_tf.export.load import load_segmenter
 
 
 def main(data_dir: str, split: str, count: int, paths: list[str]) -> None:
@@ -27,31 +25,24 @@ def main(data_dir: str, split: str, count: int, paths: list[str]) -> None:
     count = count or manifest.split(split).count
     models = {}
     for path in paths:
-        if exported.is_exported(path):
-            loaded = exported.load_exported(path)
-            models[path] = (loaded.labels, loaded.probabilities)
-        else:
-            model, config = workdir.load(path)
-            predict = build_predictor(model, config.inference)
-            models[path] = (exported.likeliest(predict), predict)
+        models[path] = load_segmenter(path).segmenter
     matrices = {path: ConfusionMatrix(manifest.info.num_classes, manifest.info.ignore_label) for path in paths}
     seconds = dict.fromkeys(paths, 0.0)
     differing, widest, pixels = dict.fromkeys(paths, 0), dict.fromkeys(paths, 0.0), 0
-    reference = models[paths[0]][1]
+    reference = models[paths[0]]
     for _, image, labels in pipeline.evaluation_examples(data_dir, split).take(count).as_numpy_iterator():
         probabilities = first = None
         pixels += labels.size
-        for path, (labels_of, _) in models.items():
+        for path, segmenter in models.items():
             begin = time.monotonic()
-            if path == paths[0] and reference:
-                probabilities = reference(image)
-                answer = probabilities.argmax(axis=-1).astype(np.uint8)
-            else:
-                answer = labels_of(image)
+            prediction = segmenter.segment(image)
+            predicted = prediction.labels
+            if segmenter is reference:
+                probabilities = prediction.probabilities
             seconds[path] += time.monotonic() - begin
-            matrices[path].update(labels, answer)
-            first = answer if first is None else first
-            differs = answer != first
+            matrices[path].update(labels, predicted)
+            first = predicted if first is None else first
+            differs = predicted != first
             differing[path] += int(differs.sum())
             if differs.any() and probabilities is not None:
                 top = np.sort(probabilities[differs], axis=-1)

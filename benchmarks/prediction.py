@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from deeplab_tf import workdir
 from deeplab_tf.images.files import read_pixels
-from deeplab_tf.inference.files import find_sources, segment_images, write_answers
+from deeplab_tf.inference.files import find_sources, segment_images, write_results
 from deeplab_tf.inference.probabilities import build_predictor
 from deeplab_tf.inference.segmenter import Segmenter
 
@@ -77,11 +77,11 @@ def in_sequence(segmenter: Segmenter, images: dict[str, str], out: str) -> dict[
         times = [time.monotonic()]
         image = read_pixels(path)
         times.append(time.monotonic())
-        answer = segmenter.answer(image)
+        output = segmenter.run_network(image)
         times.append(time.monotonic())
-        prediction = segmenter.finish(image, answer)
+        prediction = segmenter.finish(image, output)
         times.append(time.monotonic())
-        write_answers(segmenter, prediction, os.path.join(out, stem), SAVE)
+        write_results(segmenter, prediction, os.path.join(out, stem), SAVE)
         times.append(time.monotonic())
         for name, begin, end in zip(seconds, times, times[1:], strict=False):
             seconds[name] += end - begin

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from deeplab_tf.dataset_info import IGNORE_LABEL
-
-# ImageNet's mean, levels 0..255: what the networks subtract, so padding becomes zero there.
-MEAN_RGB = (122.675, 116.669, 104.008)
+from deeplab_tf.images.mean import MEAN_RGB
 
 
 def augment(

@@ -17,25 +17,26 @@ The rooms:
               other layers                      conv_batch_norm pooling dropout resize
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet
+              what each says                    backbone pretrained
     Sec. 3.1  finer stride                      restride
     Sec. 3.2  LargeFOV, ASPP                    aspp
     Sec. 3.2  several scales                    deeplab
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field permutohedral
     Fig. 5    belief maps                       maps
-    Sec. 4    initial weights weights/          load fit names report imagenet hed efficientnet keras_cache __main__
-              one file a format weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
+    Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__
+    Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer checkpoints validation
               what a user sees                  dry_run summary progress stop_signals
-              image to labels inference/        scores probabilities fold segmenter answers files
-    Sec. 4    evaluation      evaluation/       evaluate metrics trimap report charts protocol submission
+              image to labels inference/        scores probabilities labels fold segmenter pipeline files
+    Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
-              files, pictures images/           files video visualize fit
+              files, pictures images/           files orientation decode video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server page interface served_model uploads
               the machine     runtime/          command_line files devices memory native_messages threads progress
-                                                beam beam_worker
+                                                beam beam_worker protobuf
     Tables    the networks    .                 experiments config
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction

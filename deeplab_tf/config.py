@@ -13,8 +13,8 @@ from typing import Any
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, require_fields
 from deeplab_tf.errors import UserError
+from deeplab_tf.networks import BACKBONES
 
-BACKBONES = ("vgg16", "resnet50", "resnet101", "efficientnet_lite0")
 PRECISIONS = ("float32", "bfloat16", "float16")
 POLICIES = ("poly", "step")
 OPTIMIZERS = ("sgd", "adam")
@@ -47,7 +47,7 @@ class ModelConfig:
     """A network.
 
     Attributes:
-        backbone: vgg16, resnet50, resnet101 or efficientnet_lite0.
+        backbone: a name in `deeplab_tf.networks.BACKBONES`, such as vgg16 or resnet101.
         rates: one atrous branch of the head per rate, in score-map cells.
         kernel_size: of those branches.
         hidden_units: of fc6 and fc7; 0 for branches straight to the scores (ResNet, EfficientNet).

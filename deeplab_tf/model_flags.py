@@ -13,8 +13,7 @@ from deeplab_tf.errors import UserError
 
 if TYPE_CHECKING:
     from deeplab_tf.config import Config
-    from deeplab_tf.export.load import Exported
-    from deeplab_tf.inference.segmenter import Segmenter
+    from deeplab_tf.export.load import Loaded
     from deeplab_tf.networks.deeplab import DeepLab
 
 # What `define` defines counts as the calling command's own, and so stands in its --help.
@@ -142,60 +141,25 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
     return model, config
 
 
-def load_exported(path: str) -> tuple[Exported, Config]:
-    """Loads an exported model, whose answers no flag may change.
-
-    Args:
-        path: a SavedModel or a TensorFlow Lite file.
-
-    Returns:
-        What `exported.load_exported` gives, and its configuration with --set.
-
-    Raises:
-        UserError: a flag that says how the network is asked, or a damaged file.
-    """
-    from deeplab_tf.export import load as exported
-
-    if inference_changed():
-        raise UserError(
-            f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
-            "give the flags to export.py."
-        )
-    model = exported.load_exported(path)
-    return model, configure(model.description.config)
-
-
-def load_segmenter(
-    path: str, info_of: Callable[[str], DatasetInfo], crf: bool = False, crf_backend: str = "tf"
-) -> Segmenter:
+def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = None) -> Loaded:
     """Loads what the flags name, a network or an exported model, for use on images.
 
     Args:
-        path: a workdir of train.py, a SavedModel or a TensorFlow Lite file; or "" where --weights stands for it.
-        info_of: from a --dataset name to its classes.
-        crf: refine its answers with the configured CRF.
-        crf_backend: "tf" or "pydensecrf".
+        path: a workdir of train.py, or what export.py wrote; or "" where --weights stands for it.
+        info_of: from a --dataset name to its classes; needed for --weights.
 
     Raises:
         UserError: flags that do not go together or with the model, or anything wrong with the files.
     """
-    from deeplab_tf.export import load as exported
-    from deeplab_tf.inference.probabilities import build_predictor
-    from deeplab_tf.inference.segmenter import Segmenter
+    from deeplab_tf.export import load as loader
 
-    if not (path and exported.is_exported(path)):
-        model, config = load(path, info_of)
-        refine = config.crf if crf else None
-        return Segmenter(build_predictor(model, config.inference), config.info, crf=refine, crf_backend=crf_backend)
-    (description, labels_of, probabilities_of), config = load_exported(path)
-    if crf and description.crf:
-        raise UserError(f"{path} has the CRF inside: leave --crf out.")
-    if crf and probabilities_of is None:
-        raise UserError(f"{path} answers labels, and the CRF needs probabilities: take a SavedModel for --crf.")
-    return Segmenter(
-        probabilities_of or labels_of,
-        config.info,
-        has_probabilities=probabilities_of is not None,
-        crf=config.crf if crf else None,
-        crf_backend=crf_backend,
-    )
+    if path and loader.is_exported(path):
+        if inference_changed():
+            raise UserError(
+                f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
+                "give the flags to export.py."
+            )
+        return loader.load_segmenter(path, configure)
+    if info_of is None:
+        return loader.load_segmenter(path, configure, flags.FLAGS.best)
+    return loader.segmenter_of_network(*load(path, info_of), path or flags.FLAGS.weights)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import glob
 import math
 import os
@@ -50,12 +49,14 @@ def locked(workdir: str) -> Iterator[None]:
         raise UserError(f"cannot write to the folder --workdir={workdir}: {error.strerror}.") from error
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            cannot_lock = files.lock(descriptor)
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             raise UserError(f"{holder} is training in {workdir}; wait for it, or name another --workdir.") from None
-        except OSError as error:
-            print(f"{workdir} cannot be locked ({error.strerror}): see to it that only one training writes there.")
+        if cannot_lock:
+            print(
+                f"{workdir} cannot be locked ({cannot_lock.strerror}): see to it that only one training writes there."
+            )
         with contextlib.suppress(OSError):  # of use to readers only, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)

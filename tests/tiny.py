@@ -5,21 +5,30 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from deeplab_tf.images.mean import MEAN_RGB
 from deeplab_tf.layers.atrous import AtrousConv2D
 from deeplab_tf.networks.aspp import ASPP
+from deeplab_tf.networks.backbone import Backbone
 from deeplab_tf.networks.deeplab import DeepLab
-from deeplab_tf.networks.normalization import MEAN_RGB, bgr_minus_mean
+from deeplab_tf.networks.normalization import bgr_minus_mean
+
+TINY_MULTIPLIERS = {"conv1_1": 1.0} | {
+    f"{layer}_{branch}": 10.0 if layer in ("fc1", "fc8") else 1.0
+    for layer in ("fc1", "fc6", "fc7", "fc8")
+    for branch in (1, 2)
+}
+"""The factors of the learning rate of a tiny network's layers: the classifier learns ten times faster."""
 
 
-class TinyBackbone(keras.layers.Layer):
+class TinyBackbone(Backbone):
     """Averages 9x9 pixels at every 8th position (the padding counts as mean), then one atrous convolution."""
 
     normalize = staticmethod(bgr_minus_mean)
     mean_rgb = MEAN_RGB
-    output_stride = 8
+    channels = 8
 
     def __init__(self, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(8, **kwargs)
         self.conv1_1 = AtrousConv2D(8, 3, rate=2, activation="relu", kernel_initializer="he_normal", name="conv1_1")
 
     def call(self, x):

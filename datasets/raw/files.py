@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,11 +19,29 @@ from PIL import Image
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
 from deeplab_tf.images.files import STORED_FORMATS, decode, open_image, pixel_limit, read_bytes, to_rgb
+from deeplab_tf.images.orientation import orientation, turned, upright_size
 
 from ..messages import some
 from ..source import Example
 from . import jpeg, masks, png
 from .masks import Colour
+
+
+class _StoredImage(NamedTuple):
+    """An image as it is to be stored.
+
+    Attributes:
+        data: what `read_image` returns.
+        width: of the upright picture, in pixels.
+        height: of the upright picture.
+        orientation: how the file is turned, 1 (upright) to 8; `data` is upright.
+    """
+
+    data: bytes
+    width: int
+    height: int
+    orientation: int
+
 
 _INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -57,7 +76,8 @@ def read_example(
     if mask_path is None:
         return Example(image_id, read_image(image_path), None, (Path(image_path),))
     labels, labels_png = _stored_mask(mask_path, num_classes, ignore_label, palette, colours)
-    return build_example(image_id, image_path, labels, mask_path)._replace(labels_png=labels_png)
+    example = build_example(image_id, image_path, labels, mask_path)
+    return example._replace(labels_png=labels_png) if example.labels is labels else example
 
 
 def build_example(
@@ -68,7 +88,8 @@ def build_example(
     Args:
         image_id: name of the example in its split.
         image_path: see `read_image`.
-        labels: uint8 [H, W], class indices and 255.
+        labels: uint8 [H, W], class indices and 255, of the upright picture. Labels that only fit the pixels as the
+            file has them are turned with the picture.
         labels_path: where they come from.
 
     Returns:
@@ -77,39 +98,42 @@ def build_example(
     Raises:
         UserError: the image is missing or damaged, or the labels have another size than it, or ignore every pixel.
     """
-    image, (width, height) = _stored_image(image_path)
-    if labels.shape != (height, width):
+    image = _stored_image(image_path)
+    upright = (image.height, image.width)
+    if labels.shape != upright and turned(labels, image.orientation).shape == upright:
+        labels = np.ascontiguousarray(turned(labels, image.orientation))
+    if labels.shape != upright:
         found = "x".join(map(str, labels.shape[::-1]))
         raise UserError(
-            f"{labels_path}: expected a mask of its image's size, {width}x{height} (width x height) as in {image_path},"
-            f" got {found}. Export both at one size; resize masks by nearest neighbour."
+            f"{labels_path}: expected a mask of its image's size, {image.width}x{image.height} (width x height) as in"
+            f" {image_path}, got {found}. Export both at one size; resize masks by nearest neighbour."
         )
     if (labels == IGNORE_LABEL).all():
         raise UserError(
             f"{labels_path}: expected a mask with at least one labelled pixel, all of them are ignored (255)."
             " Nothing can be learned from it: leave the image out. In a mask of 0 and 255, write 1 instead of 255."
         )
-    return Example(image_id, image, labels, (Path(image_path), Path(labels_path)))
+    return Example(image_id, image.data, labels, (Path(image_path), Path(labels_path)))
 
 
 def read_image(path: str | os.PathLike[str]) -> bytes:
     """Reads an image file for storage.
 
-    The file is decoded completely, so that damage shows here and not in the middle of training. It is not rotated
-    by its EXIF orientation: masks are drawn on the stored grid.
+    The file is decoded completely, so that damage shows here and not in the middle of training.
 
     Args:
         path: any image that Pillow reads.
 
     Returns:
-        The original bytes of an 8-bit RGB or grey JPEG or PNG without transparency. Anything else is stored as an
-        8-bit RGB PNG: palettes are looked up, CMYK is converted, alpha is dropped, 16-bit grey is divided by 257
-        (Pillow itself clips it) and 16-bit colour keeps its high byte.
+        The original bytes of an 8-bit RGB or grey JPEG or PNG that is upright and without transparency. Anything else
+        is stored as an 8-bit RGB PNG: photographs are turned upright by their EXIF orientation (as PNG, because
+        compressing a JPEG anew would change its pixels), palettes are looked up, CMYK is converted, alpha is dropped,
+        16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps its high byte.
 
     Raises:
         UserError: the file is missing, empty, damaged, no image, or of a kind without a known value range.
     """
-    return _stored_image(path)[0]
+    return _stored_image(path).data
 
 
 def read_mask(
@@ -141,12 +165,12 @@ def read_mask(
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Returns (width, height) of an image; decodes nothing.
+    """Returns (width, height) of an image as it stands upright; decodes nothing.
 
     Raises:
         UserError: the file is missing, empty or no image.
     """
-    return open_image(read_bytes(path, "image"), path, "image").size
+    return upright_size(open_image(read_bytes(path, "image"), path, "image"))
 
 
 def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
@@ -232,42 +256,45 @@ def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
         raise UserError(f"{path}: expected every entry once, found twice: {some(twice)}. Remove the repetitions.")
 
 
-def _stored_image(path: str | os.PathLike[str]) -> tuple[bytes, tuple[int, int]]:
-    """Returns what `read_image` does, and (width, height)."""
+def _stored_image(path: str | os.PathLike[str]) -> _StoredImage:
+    """Reads an image as `read_image` does."""
     data = read_bytes(path, "image")
     markers = jpeg.without_pixels(data)
     if markers is not None and not markers.restarts:
-        headers_size = _size_by_headers(markers.data, path)
-        if headers_size is not None:
-            return data, headers_size
+        size = _size_by_headers(markers.data, path)
+        if size is not None:
+            return _StoredImage(data, *size, 1)
     image = open_image(data, path, "image")
-    size = image.size
-    if markers is not None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+    is_jpeg = markers is not None and image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
+    if is_jpeg and orientation(image) == 1:
+        size = image.size
         # At an eighth of its size every coefficient is still read, so damage shows as well, in half the time.
         image.draft("L", (1, 1))
         decode(image, path, "image")
-        return data, size
+        return _StoredImage(data, *size, 1)
     decode(image, path, "image")
-    if image.format == "PNG" and image.mode in ("RGB", "L") and png.read_chunks(data) is not None:
+    turn = orientation(image)  # only now: a PNG may have its EXIF data after its pixels
+    size = upright_size(image)
+    if image.format == "PNG" and image.mode in ("RGB", "L") and turn == 1 and png.read_chunks(data) is not None:
         if _png_bit_depth(data) == 8 and "transparency" not in image.info:
-            return data, size
-    return encode_png(to_rgb(image, path)), size
+            return _StoredImage(data, *size, 1)
+    return _StoredImage(encode_png(to_rgb(image, path)), *size, turn)
 
 
 def _size_by_headers(headers: bytes, path: str | os.PathLike[str]) -> tuple[int, int] | None:
     """Looks at an RGB or grey JPEG without its pixels.
 
     Returns:
-        (width, height); None if it is of another kind or may have damage that decoding would show.
+        (width, height); None if it is of another kind, turned, or may have damage that decoding would show.
     """
     try:
         image = open_image(headers, path, "image", STORED_FORMATS)
-        size, mode = image.size, image.mode
+        size, mode, turn = image.size, image.mode, orientation(image)
         image.draft("L", (1, 1))
         decode(image, path, "image")
     except UserError:
         return None  # what is wrong is told of the whole file
-    return size if mode in ("RGB", "L") else None
+    return size if mode in ("RGB", "L") and turn == 1 else None
 
 
 def _stored_mask(

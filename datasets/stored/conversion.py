@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fcntl
 import functools
 import hashlib
 import itertools
@@ -26,6 +25,7 @@ from typing import NamedTuple
 
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import files
 
 from ..source import Example
 from .manifest import MANIFEST, SplitManifest, load_manifest, write_manifest
@@ -93,14 +93,12 @@ def open_folder(out_dir: str | os.PathLike[str]) -> Iterator[Path]:
 def _lock(lock: int, folder: Path) -> None:
     """Locks an open folder until it is closed."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        files.lock(lock)
     except BlockingIOError:
         raise UserError(
             f"{folder}: expected to be the only conversion that writes there, another one is running."
             " Wait for it, or choose another --out."
         ) from None
-    except OSError:
-        pass  # some network file systems cannot lock a folder
 
 
 def write_splits(

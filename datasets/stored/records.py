@@ -23,6 +23,8 @@ from typing import NamedTuple
 
 import google_crc32c
 
+from deeplab_tf.runtime.protobuf import before_content
+
 from ..raw import png
 from ..source import Example
 
@@ -39,7 +41,7 @@ def encode(example: Example) -> bytes:
     parts: list[bytes] = []
     for name, value in fields.items():
         parts += [_before_value(name.encode(), len(value)), value]
-    return b"".join([_tag(1, sum(map(len, parts))), *parts])
+    return b"".join([before_content(1, sum(map(len, parts))), *parts])
 
 
 def frame(payload: bytes) -> bytes:
@@ -188,22 +190,7 @@ def _before_value(name: bytes, length: int) -> bytes:
     Each message is as long as what stands before the value in it, and the value; so no image is copied for them.
     """
     before = b""
-    for field, key in ((1, b""), (1, b""), (2, _tag(1, len(name)) + name), (1, b"")):
+    for field, key in ((1, b""), (1, b""), (2, before_content(1, len(name)) + name), (1, b"")):
         # The list of byte strings, the feature, its entry of the map, the map.
-        before = key + _tag(field, len(before) + length) + before
+        before = key + before_content(field, len(before) + length) + before
     return before
-
-
-def _tag(field: int, length: int) -> bytes:
-    """Returns what stands before the content of a length-delimited protobuf field (wire type 2)."""
-    return bytes([field << 3 | 2]) + _varint(length)
-
-
-def _varint(number: int) -> bytes:
-    """Returns protobuf's form of an integer >= 0: seven bits a byte, least significant first."""
-    groups = bytearray()
-    while number > 0x7F:
-        groups.append(number & 0x7F | 0x80)
-        number >>= 7
-    groups.append(number)
-    return bytes(groups)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.decode import decode_image
 
 from . import records
 from .manifest import MANIFEST, Manifest, ShardFile, SplitManifest, read_manifest
@@ -178,24 +179,6 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """
     text = tf.io.FixedLenFeature([], tf.string)
     return tf.io.parse_single_example(serialized, {"image_id": text, "image": text, "labels": text})
-
-
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG to the same pixels as Pillow.
-
-    Args:
-        encoded: string [].
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-    """
-
-    def jpeg() -> tf.Tensor:
-        # The default method differs from Pillow's by up to 17 levels.
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-    image = tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: tf.io.decode_png(encoded, channels=3))
-    return tf.ensure_shape(image, [None, None, 3])
 
 
 def decode_labels(encoded: tf.Tensor) -> tf.Tensor:

@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
 
     Attributes:
         paths: image files, or TFRecord files of images; sorted.
-        root: names of answers are relative to this folder.
+        root: names of labels are relative to this folder.
     """
 
     paths: list[str]

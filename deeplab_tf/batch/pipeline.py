@@ -7,22 +7,21 @@ batches are of one block; batches of images, by size, are made inside, where the
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 
 from deeplab_tf.batch import records, storage
-from deeplab_tf.batch.blocks import Answers, Picture, segment_block
+from deeplab_tf.batch.blocks import Picture, SegmentedBlock, segment_block
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.batch.plan import Block, is_record_file, png_name, record_png_name
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
-from deeplab_tf.export.description import Description
-from deeplab_tf.export.load import load_exported
+from deeplab_tf.export.description import Description, Exported
+from deeplab_tf.export.load import load_exported, segmenter_of_export
 from deeplab_tf.inference.segmenter import Segmenter
 from deeplab_tf.runtime.beam import COUNTERS
 
@@ -36,12 +35,12 @@ COUNTED = ("images", "failures", "network_milliseconds", "crf_milliseconds")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked of each image; processes exchange it.
+    """What is done with each image; processes exchange it.
 
     Attributes:
         model: the folder of a SavedModel.
         out: OUT.
-        root: names of answers are relative to it.
+        root: names of labels are relative to it.
         crf: refine with these constants; None for not.
         as_records: write TFRecord files instead of PNGs.
         batch_size: images of one size that the network sees at once, at most.
@@ -75,9 +74,11 @@ class Handler(ModelHandler[LoadedBlock, PredictionResult, Segmenter]):
     def run_inference(
         self, batch: Sequence[LoadedBlock], model: Segmenter, inference_args: dict[str, Any] | None = None
     ) -> Iterable[PredictionResult]:
-        """Segments blocks of images: their `Answers`."""
+        """Segments blocks of images: a `SegmentedBlock` each."""
         for block, pictures in batch:
-            yield PredictionResult(block, segment_block(model, pictures, self._request.batch_size))
+            yield PredictionResult(
+                block, segment_block(model, pictures, self._request.batch_size, self._request.threads or None)
+            )
 
     def get_num_bytes(self, batch: Sequence[LoadedBlock]) -> int:
         """Returns how large the images are, for RunInference's own metrics; by default it would pickle them."""
@@ -104,28 +105,28 @@ class ReadBlock(beam.DoFn):
 
 
 class WriteBlock(beam.DoFn):
-    """Writes the answers of a block, then its note, and counts."""
+    """Writes the labels of a block, then its note, and counts."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
 
     def process(self, result: PredictionResult) -> None:
         """Writes one block."""
-        block, answers = result.example, result.inference
-        entries, contents = named_answers(block, answers, self._request)
+        block, segmented = result.example, result.inference
+        entries, contents = named_labels(block, segmented, self._request)
         if contents:
             storage.write_all(self._request.out, contents)
         # The note comes last: without it the block is done again.
         note = "".join(entry.to_line() for entry in entries)
         storage.write_all(self._request.out, {f"{NOTES}/{block.note}": note.encode()})
         failures = sum(bool(entry.reason) for entry in entries)
-        milliseconds = (round(1000 * seconds) for seconds in (answers.network_seconds, answers.crf_seconds))
+        milliseconds = (round(1000 * seconds) for seconds in (segmented.network_seconds, segmented.crf_seconds))
         for name, amount in zip(COUNTED, (len(entries) - failures, failures, *milliseconds), strict=True):
             Metrics.counter(COUNTERS, name).inc(amount)
 
 
-def named_answers(block: Block, answers: Answers, request: Request) -> tuple[list[Entry], dict[str, bytes]]:
-    """Gives the answers of a block their names.
+def named_labels(block: Block, segmented: SegmentedBlock, request: Request) -> tuple[list[Entry], dict[str, bytes]]:
+    """Gives the labels of a block their names.
 
     Returns:
         The entries with `output`, and the files to write, by their names relative to OUT.
@@ -134,7 +135,7 @@ def named_answers(block: Block, answers: Answers, request: Request) -> tuple[lis
     contents: dict[str, bytes] = {}
     root, shard = request.root, block.shard(request.root)
     stored: list[tuple[str, bytes]] = []
-    for entry, labels in zip(answers.entries, answers.labels, strict=True):
+    for entry, labels in zip(segmented.entries, segmented.labels, strict=True):
         if entry.reason:
             entries.append(entry)
         elif request.as_records:
@@ -159,7 +160,7 @@ def build(pipeline: beam.Pipeline, plan: str, request: Request) -> None:
     Args:
         pipeline: an empty one.
         plan: a file of blocks, one a line.
-        request: what is asked.
+        request: what is done with each image.
     """
     _ = (
         pipeline
@@ -177,8 +178,7 @@ def load_segmenter(model: str, crf: CrfParams | None) -> Segmenter:
     Raises:
         UserError: it is something else, or damaged.
     """
-    description, ask = _load(model)
-    return Segmenter(ask, description.config.info, crf=crf)
+    return dataclasses.replace(segmenter_of_export(model, _load(model)).segmenter, crf=crf)
 
 
 def describe_model(model: str) -> Description:
@@ -187,15 +187,15 @@ def describe_model(model: str) -> Description:
     Raises:
         UserError: see `load_segmenter`.
     """
-    return _load(model)[0]
+    return _load(model).description
 
 
-def _load(model: str) -> tuple[Description, Callable[[np.ndarray], np.ndarray]]:
+def _load(model: str) -> Exported:
     with storage.local_copy(model) as copy:
         exported = load_exported(copy)
-    if exported.probabilities is None:
+    if exported.probabilities_of is None:
         raise UserError(f"{model} is a TensorFlow Lite file: take a SavedModel, or predict.py.")
-    return exported.description, exported.probabilities
+    return exported
 
 
 def _picture(path: str, data: bytes | UserError) -> Picture:

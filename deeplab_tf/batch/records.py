@@ -51,12 +51,12 @@ def _parse(payload: bytes, name: str, number: int) -> Picture:
         return Picture(name, f"record {number}", reason="expected a tf.train.Example with image_id and image")
 
 
-def write_labels(answers: Iterable[tuple[str, bytes]]) -> bytes:
+def write_labels(stored: Iterable[tuple[str, bytes]]) -> bytes:
     """Returns a TFRecord file of (image_id, encoded labels)."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "labels.tfrecord")
         with tf.io.TFRecordWriter(path) as writer:
-            for image_id, labels in answers:
+            for image_id, labels in stored:
                 values = {"image_id": image_id.encode(), "labels": labels}
                 feature = {
                     name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

@@ -147,6 +147,22 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
         raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
 
 
+def check_backend(backend: str) -> None:
+    """Checks that a backend is installed, before anything is computed for it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if backend == "pydensecrf":
+        _import_pydensecrf()
+
+
+def needed_bytes(image_size: tuple[int, int], num_classes: int, backend: str) -> float:
+    """Returns how much memory refining an image of this height and width takes, at most."""
+    lattice, label = _BYTES_PER_PIXEL[backend]
+    return (lattice + label * num_classes) * image_size[0] * image_size[1]
+
+
 def require_memory(image_size: tuple[int, int], num_classes: int, backend: str) -> None:
     """Refuses a large image, of this height and width, that the memory cannot hold.
 
@@ -155,10 +171,9 @@ def require_memory(image_size: tuple[int, int], num_classes: int, backend: str) 
     """
     from deeplab_tf.runtime import memory
 
-    lattice, label = _BYTES_PER_PIXEL[backend]
     memory.require(
         image_size,
-        lambda: (lattice + label * num_classes) * image_size[0] * image_size[1],
+        lambda: needed_bytes(image_size, num_classes, backend),
         task="the dense CRF of ",
         remedy="Leave the CRF out, or make the image smaller or cut it into several.",
     )
@@ -252,9 +267,7 @@ def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
     return tf.function(refined, input_signature=signature, autograph=False)
 
 
-def _refine_with_pydensecrf(
-    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
-) -> np.ndarray:
+def _import_pydensecrf() -> Any:
     try:
         from pydensecrf import densecrf
     except ImportError:
@@ -262,6 +275,13 @@ def _refine_with_pydensecrf(
             "the pydensecrf backend of the CRF is not installed: run `pip install -r requirements-crf.txt` "
             "(needs a C++ compiler and Python < 3.13), or take the backend tf, which needs nothing."
         ) from None
+    return densecrf
+
+
+def _refine_with_pydensecrf(
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
+) -> np.ndarray:
+    densecrf = _import_pydensecrf()
     normalize = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}[normalization]
     highest = probabilities.max(axis=(0, 1))  # [K]
     kept = (highest >= min_probability) | (np.arange(highest.size) == highest.argmax())

@@ -1,6 +1,6 @@
 """Cross-validates the CRF's w1, sigma_alpha and sigma_beta on some images, coarse to fine (Sec. 4.1.1).
 
-The network answers once; its probabilities are stored on disk. Then each set of constants is scored by the mean IoU
+The network runs once; its probabilities are stored on disk. Then each set of constants is scored by the mean IoU
 after the CRF, on all cores. Whatever is finished is kept, so that an interrupted search goes on where it was.
 """
 
@@ -25,7 +25,7 @@ from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation.metrics import ConfusionMatrix
-from deeplab_tf.inference.answers import Example
+from deeplab_tf.evaluation.results import Example
 from deeplab_tf.runtime import files
 from deeplab_tf.runtime.progress import show_progress
 from deeplab_tf.runtime.threads import map_in_order
@@ -81,7 +81,7 @@ def coarse_to_fine(
 
     Args:
         score: from constants to the mean IoU of each.
-        start: constants that are scored too, so that the answer is never worse than they are.
+        start: constants that are scored too, so that the result is never worse than they are.
         ranges: the coarse grid.
 
     Returns:

@@ -15,9 +15,9 @@ from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation import charts
 from deeplab_tf.evaluation.metrics import ConfusionMatrix
+from deeplab_tf.evaluation.results import Result
 from deeplab_tf.evaluation.trimap import Trimap
 from deeplab_tf.images import visualize
-from deeplab_tf.inference.answers import Answer
 from deeplab_tf.runtime import files
 
 PICTURES = 6
@@ -26,10 +26,10 @@ EXTREMES = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoredAnswer:
-    """An answer, and the mean IoU of each of its predictions over this image alone, None where there are no labels."""
+class ScoredResult:
+    """A result, and the mean IoU of each prediction over this image alone, None where there is no truth."""
 
-    answer: Answer
+    result: Result
     mious: tuple[float | None, ...]
 
 
@@ -46,12 +46,12 @@ class Evaluation:
 
     metrics: dict[str, Any]
     matrices: list[np.ndarray]
-    best: list[ScoredAnswer]
-    worst: list[ScoredAnswer]
+    best: list[ScoredResult]
+    worst: list[ScoredResult]
 
 
 def evaluate(
-    answers: Iterable[Answer],
+    results: Iterable[Result],
     num_examples: int,
     info: DatasetInfo,
     *,
@@ -61,15 +61,15 @@ def evaluate(
     with_trimap: bool = False,
     out_dir: str,
 ) -> Evaluation:
-    """Compares answers with the labels of a split.
+    """Compares results with the truth of a split.
 
     Memory does not grow with the number of images.
 
     Args:
-        answers: from `answer_all`, with labels.
+        results: from `segment_examples`, with truth.
         num_examples: how many there are.
         info: the classes.
-        with_crf: the answers are refined, and that is scored too.
+        with_crf: the results are refined, and that is scored too.
         score_classes: average over these classes only; None for all.
         absent_as_zero: count a class in neither labels nor predictions as IoU 0, as the released VOC script does,
             instead of leaving it out of the mean.
@@ -81,7 +81,7 @@ def evaluate(
         The same metrics after the CRF are under "crf" (None without), and those of the bands under "trimap".
 
     Raises:
-        UserError: unknown score classes, an unwritable folder, or what keeps the answers from coming.
+        UserError: unknown score classes, an unwritable folder, or what keeps the results from coming.
     """
     unknown = [name for name in score_classes or [] if name not in info.class_names]
     if unknown:
@@ -96,23 +96,22 @@ def evaluate(
     network_seconds, crf_seconds = [], []
     options: dict[str, Any] = {"score_classes": score_classes, "absent_as_zero": absent_as_zero}
     begin = time.monotonic()
-    for number, answer in enumerate(answers):
-        labels, predictions = answer.labels, answer.predictions
+    for number, result in enumerate(results):
         own = [ConfusionMatrix(info.num_classes, info.ignore_label) for _ in names]
-        for matrix, one, prediction in zip(matrices, own, predictions, strict=True):
-            one.update(labels, prediction)
+        for matrix, one, predicted in zip(matrices, own, result.predicted, strict=True):
+            one.update(result.truth, predicted)
             matrix.merge(one)
         if bands is not None:
-            bands.update(labels, dict(zip(names, predictions, strict=True)))
+            bands.update(result.truth, dict(zip(names, result.predicted, strict=True)))
         # An image holds few of the classes, so those that it lacks never count as 0 here.
-        scored = ScoredAnswer(answer, tuple(one.summary(info.class_names, score_classes)["miou"] for one in own))
+        scored = ScoredResult(result, tuple(one.summary(info.class_names, score_classes)["miou"] for one in own))
         best.add(scored, number)
         worst.add(scored, number)
         if number in shown:
             pictures.add(scored)
-        network_seconds.append(answer.network_seconds)
-        if answer.crf_seconds is not None:
-            crf_seconds.append(answer.crf_seconds)
+        network_seconds.append(result.network_seconds)
+        if result.crf_seconds is not None:
+            crf_seconds.append(result.crf_seconds)
     seconds = time.monotonic() - begin
     metrics: dict[str, Any] = matrices[0].summary(info.class_names, **options)
     metrics |= {
@@ -130,8 +129,8 @@ def evaluate(
     files.write_json(os.path.join(out_dir, "metrics.json"), metrics)
     pictures.write_panel()
     best_scored = best.sorted()
-    seen = {id(scored.answer) for scored in best_scored}
-    worst_scored = [scored for scored in worst.sorted() if id(scored.answer) not in seen]
+    seen = {id(scored.result) for scored in best_scored}
+    worst_scored = [scored for scored in worst.sorted() if id(scored.result) not in seen]
     return Evaluation(metrics, [matrix.matrix for matrix in matrices], best_scored, worst_scored)
 
 
@@ -170,23 +169,23 @@ def trimap_chart(trimap: dict[str, Any]) -> str:
 
 
 class _Extremes:
-    """The answers with the highest (sign 1) or lowest (sign -1) mean IoU so far."""
+    """The results with the highest (sign 1) or lowest (sign -1) mean IoU so far."""
 
     def __init__(self, count: int, sign: int) -> None:
         self._count = count
         self._sign = sign
-        self._heap: list[tuple[float, int, ScoredAnswer]] = []
+        self._heap: list[tuple[float, int, ScoredResult]] = []
 
-    def add(self, scored: ScoredAnswer, number: int) -> None:
+    def add(self, scored: ScoredResult, number: int) -> None:
         miou = scored.mious[-1]
         if miou is None:
             return
-        # Of equal ones the first stays; the number also keeps answers from being compared.
+        # Of equal ones the first stays; the number also keeps results from being compared.
         heapq.heappush(self._heap, (self._sign * miou, -number, scored))
         if len(self._heap) > self._count:
             heapq.heappop(self._heap)
 
-    def sorted(self) -> list[ScoredAnswer]:
+    def sorted(self) -> list[ScoredResult]:
         return [scored for _, _, scored in sorted(self._heap, reverse=True)]
 
 
@@ -202,12 +201,12 @@ class _Pictures:
         self._seen: set[int] = set()
         files.make_folder(os.path.join(out_dir, "pictures"), "--out")
 
-    def add(self, scored: ScoredAnswer) -> None:
-        answer = scored.answer
-        row, seen = answer_pictures(answer, self._info)
+    def add(self, scored: ScoredResult) -> None:
+        result = scored.result
+        row, seen = result_pictures(result, self._info)
         scores = " -> ".join("no labels" if miou is None else f"{100 * miou:.1f}" for miou in scored.mious)
-        caption = f"{answer.image_id}: mIoU of this image {scores}"
-        name = f"{os.path.basename(answer.image_id)}.png"
+        caption = f"{result.image_id}: mIoU of this image {scores}"
+        name = f"{os.path.basename(result.image_id)}.png"
         visualize.save_image(os.path.join(self._out_dir, "pictures", name), self._panel([row], [caption], seen))
         self._rows.append(row)
         self._captions.append(caption)
@@ -224,10 +223,10 @@ class _Pictures:
         return visualize.panel(rows, self._titles, captions, class_names=names, palette=palette)
 
 
-def answer_pictures(answer: Answer, info: DatasetInfo) -> tuple[list[np.ndarray], set[int]]:
+def result_pictures(result: Result, info: DatasetInfo) -> tuple[list[np.ndarray], set[int]]:
     """Returns image, truth, network and, if it is there, CRF as uint8 [H, W, 3], and the classes to be seen there."""
-    maps = [answer.labels, *answer.predictions]
-    pictures = [answer.image, *(visualize.overlay(answer.image, labels, info.palette) for labels in maps)]
+    maps = [result.truth, *result.predicted]
+    pictures = [result.image, *(visualize.overlay(result.image, labels, info.palette) for labels in maps)]
     seen = {int(label) for labels in maps for label in np.unique(labels)} - {info.ignore_label}
     return pictures, seen
 

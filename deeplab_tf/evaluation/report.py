@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo
-from deeplab_tf.evaluation.evaluate import MEANS, Evaluation, ScoredAnswer, answer_pictures, trimap_chart
+from deeplab_tf.evaluation.evaluate import MEANS, Evaluation, ScoredResult, result_pictures, trimap_chart
 from deeplab_tf.images import visualize
 from deeplab_tf.runtime import devices, files
 
@@ -72,9 +72,9 @@ def write_report(path: str, evaluation: Evaluation, config: Config, about: About
     ]
     if "trimap" in metrics:
         parts.append(_card("Near boundaries", _trimap(metrics["trimap"])))
-    for title, answers in (("Worst images", evaluation.worst), ("Best images", evaluation.best)):
-        if answers:
-            parts.append(_card(title, _legend(answers, info) + _gallery(answers, info), "long"))
+    for title, results in (("Worst images", evaluation.worst), ("Best images", evaluation.best)):
+        if results:
+            parts.append(_card(title, _legend(results, info) + _gallery(results, info), "long"))
     parts += [
         _card("How this was measured", _definitions(about.protocol)),
         _card("Where the weights come from", _definitions(about.training)),
@@ -204,26 +204,26 @@ def _trimap(trimap: dict[str, Any]) -> str:
     )
 
 
-def _legend(answers: Sequence[ScoredAnswer], info: DatasetInfo) -> str:
+def _legend(results: Sequence[ScoredResult], info: DatasetInfo) -> str:
     seen: set[int] = set()
-    for scored in answers:
-        seen |= answer_pictures(scored.answer, info)[1]
+    for scored in results:
+        seen |= result_pictures(scored.result, info)[1]
     names = [info.class_names[label] for label in sorted(seen)]
     items = "".join(f"<span>{_swatch(info, name)}{_text(name)}</span>" for name in names)
     return f'<p class="key">{items}</p>'
 
 
-def _gallery(answers: Sequence[ScoredAnswer], info: DatasetInfo) -> str:
+def _gallery(results: Sequence[ScoredResult], info: DatasetInfo) -> str:
     figures = []
-    for scored in answers:
-        pictures = answer_pictures(scored.answer, info)[0]
+    for scored in results:
+        pictures = result_pictures(scored.result, info)[0]
         titles = ("image", "truth", "network", "network + CRF")[: len(pictures)]
         images = "".join(
             f'<div><img alt="{title}" src="data:image/jpeg;base64,{_base64(picture)}">{title}</div>'
             for title, picture in zip(titles, pictures, strict=True)
         )
         mious = " &rarr; ".join(_percent(miou) for miou in scored.mious)
-        name = f"<b>{_text(scored.answer.image_id)}</b>"
+        name = f"<b>{_text(scored.result.image_id)}</b>"
         figures.append(
             f'<figure class="answer"><figcaption>{name}, mean IoU of this image <span>{mious}</span></figcaption>'
             f'<div class="row" style="--pictures:{len(pictures)}">{images}</div></figure>'

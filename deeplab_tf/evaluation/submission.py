@@ -18,8 +18,8 @@ import numpy as np
 
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.evaluation.results import Result
 from deeplab_tf.images import visualize
-from deeplab_tf.inference.answers import Answer
 from deeplab_tf.runtime import files
 
 # The number of each of the 19 classes in Cityscapes' files named labelIds.
@@ -45,28 +45,28 @@ def archive_name(info: DatasetInfo, split: str, competition: str = "comp6") -> s
     return f"voc12_{split}_{competition}.tgz" if info.name == "voc12" else f"cityscapes_{split}.zip"
 
 
-def archived(answers: Iterable[Answer], path: str, info: DatasetInfo, competition: str = "comp6") -> Iterator[Answer]:
-    """Passes answers on, and writes the last prediction of each into an archive.
+def archived(results: Iterable[Result], path: str, info: DatasetInfo, competition: str = "comp6") -> Iterator[Result]:
+    """Passes results on, and writes the last prediction of each into an archive.
 
-    The archive gets its name when all answers are in it; stopped before, it is removed.
+    The archive gets its name when all results are in it; stopped before, it is removed.
 
     Args:
-        answers: of a whole split.
+        results: of a whole split.
         path: of the archive, in an existing folder.
         info: the data set.
         competition: "comp5" or "comp6", for VOC.
 
     Yields:
-        The answers.
+        The results.
 
     Raises:
         UserError: the folder cannot be written.
     """
     open_archive = _voc12_archive if info.name == "voc12" else _cityscapes_archive
     with files.complete_or_absent(path) as temporary, open_archive(temporary, info, competition) as add:
-        for answer in answers:
-            add(os.path.basename(answer.image_id), answer.predictions[-1])
-            yield answer
+        for result in results:
+            add(os.path.basename(result.image_id), result.predicted[-1])
+            yield result
 
 
 Add = Callable[[str, np.ndarray], None]
@@ -77,8 +77,8 @@ def _voc12_archive(path: str, info: DatasetInfo, competition: str) -> Iterator[A
     # PNGs are compressed already.
     with tarfile.open(path, "w:gz", compresslevel=1) as archive:
 
-        def add(name: str, predictions: np.ndarray) -> None:
-            encoded = visualize.encode_palette_png(predictions, info.palette)
+        def add(name: str, predicted: np.ndarray) -> None:
+            encoded = visualize.encode_palette_png(predicted, info.palette)
             member = tarfile.TarInfo(f"results/VOC2012/Segmentation/{competition}_test_cls/{name}.png")
             member.size = len(encoded)
             archive.addfile(member, io.BytesIO(encoded))
@@ -91,6 +91,6 @@ def _cityscapes_archive(path: str, info: DatasetInfo, competition: str) -> Itera
     del info, competition
     label_ids = np.array(CITYSCAPES_LABEL_IDS, np.uint8)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        yield lambda name, predictions: archive.writestr(
-            f"{name}_pred_labelIds.png", visualize.encode_grey_png(label_ids[predictions])
+        yield lambda name, predicted: archive.writestr(
+            f"{name}_pred_labelIds.png", visualize.encode_grey_png(label_ids[predicted])
         )

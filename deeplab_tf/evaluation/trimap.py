@@ -33,14 +33,14 @@ class Trimap:
     Args:
         num_classes: K.
         ignore_label: of void pixels.
-        answers: names of the predictions that are compared, such as ("network", "crf").
+        names: of the predictions that are compared, such as ("network", "crf").
     """
 
-    def __init__(self, num_classes: int, ignore_label: int, answers: Sequence[str]) -> None:
+    def __init__(self, num_classes: int, ignore_label: int, names: Sequence[str]) -> None:
         self._num_classes = num_classes
         self._ignore_label = ignore_label
         shape = (len(WIDTHS), num_classes, num_classes)
-        self._counts = {border: {name: np.zeros(shape, np.int64) for name in answers} for border in BORDERS}
+        self._counts = {border: {name: np.zeros(shape, np.int64) for name in names} for border in BORDERS}
         self._meetings = dict.fromkeys(BORDERS, 0)
 
     @property
@@ -74,7 +74,7 @@ class Trimap:
             **options: `score_classes` and `absent_as_zero`, as for `ConfusionMatrix.summary`.
 
         Returns:
-            {"border": "void" or "labels", "widths": [1, ..., 40], and for every answer its "miou" and
+            {"border": "void" or "labels", "widths": [1, ..., 40], and for every prediction its "miou" and
             "pixel_accuracy", a list with one ratio in 0..1, or None, per width}, as json.dump takes it.
         """
         found: dict[str, Any] = {"border": self.border, "widths": list(WIDTHS)}

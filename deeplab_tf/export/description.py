@@ -1,9 +1,12 @@
-"""What an exported model says of itself."""
+"""What an exported model says of itself, and what a backend makes of it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import NamedTuple
+
+import numpy as np
 
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import require_fields
@@ -65,3 +68,19 @@ class Description(NamedTuple):
             f"expected three levels, height and width, yes or no, and a number of bytes; got {mean_rgb}, {size}, {crf}"
             f" and {bytes_per_pixel}"
         )
+
+
+class Exported(NamedTuple):
+    """An exported model behind the functions that every backend has.
+
+    Attributes:
+        description: what the model says of itself.
+        labels_of: from an image uint8 [H, W, 3] to labels uint8 [H, W].
+        probabilities_of: from the same to float32 [H, W, K]; None where the model has labels only.
+        takes_batches: both take several images of one size too, [B, H, W, 3].
+    """
+
+    description: Description
+    labels_of: Callable[[np.ndarray], np.ndarray]
+    probabilities_of: Callable[[np.ndarray], np.ndarray] | None = None
+    takes_batches: bool = False

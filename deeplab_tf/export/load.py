@@ -1,58 +1,143 @@
-"""What export.py wrote, loaded again: a SavedModel or a TensorFlow Lite file, asked in the same way."""
+"""The one loader: whatever a path holds, a trained network or an exported one, as a `Segmenter`.
+
+What export.py wrote is loaded by the first of `BACKENDS` that knows the file. A backend reads the description in it and
+gives functions for images of the size that the file takes; here they are made to take images of any size.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from deeplab_tf import workdir
+from deeplab_tf.config import Config
 from deeplab_tf.crf import dense_crf as crf
-from deeplab_tf.export.description import Description
+from deeplab_tf.errors import UserError
+from deeplab_tf.export.description import Description, Exported
 from deeplab_tf.export.saved_model import is_saved_model, load_saved_model
 from deeplab_tf.export.tflite import is_tflite, load_tflite
-from deeplab_tf.images.fit import fit_image, unfit_answer
-from deeplab_tf.inference.probabilities import require_memory
+from deeplab_tf.images.fit import fit_image, unfit_output
+from deeplab_tf.inference.labels import labels_of
+from deeplab_tf.inference.probabilities import build_predictor, require_memory
+from deeplab_tf.inference.segmenter import Segmenter
+from deeplab_tf.networks.deeplab import DeepLab
 
 
-class Exported(NamedTuple):
-    """A model that can be asked about images of any size.
+class Backend(NamedTuple):
+    """A kind of file that export.py writes.
 
     Attributes:
-        description: what it says of itself.
-        labels: from an image uint8 [H, W, 3] to labels uint8 [H, W].
-        probabilities: from the same to float32 [H, W, K]; None where the model has labels only.
+        knows: says whether a path is of this kind, without reading all of it.
+        load: loads it. It raises UserError for a damaged one.
     """
 
-    description: Description
-    labels: Callable[[np.ndarray], np.ndarray]
-    probabilities: Callable[[np.ndarray], np.ndarray] | None
+    knows: Callable[[str], bool]
+    load: Callable[[str], Exported]
+
+
+BACKENDS = {
+    "TensorFlow Lite file": Backend(is_tflite, load_tflite),
+    "SavedModel": Backend(is_saved_model, load_saved_model),
+}
+"""What is loaded, and by what."""
+
+
+class Loaded(NamedTuple):
+    """A model that is ready for images.
+
+    Attributes:
+        path: where it was, for messages.
+        segmenter: the model, without a CRF after it.
+        config: network, classes, and the constants of its CRF.
+        crf_inside: an exported model that has the CRF in it.
+    """
+
+    path: str
+    segmenter: Segmenter
+    config: Config
+    crf_inside: bool = False
+
+    def with_crf(self, backend: str = "tf") -> Segmenter:
+        """Returns the segmenter with the dense CRF after it, with the constants of the configuration.
+
+        Args:
+            backend: what computes it, see `dense_crf`.
+
+        Raises:
+            UserError: the CRF is inside already, or there are no probabilities for it.
+        """
+        if self.crf_inside:
+            raise UserError(f"{self.path} has the CRF inside: leave --crf out.")
+        if not self.segmenter.has_probabilities:
+            raise UserError(
+                f"{self.path} answers labels, and the CRF needs probabilities: take a SavedModel for --crf."
+            )
+        return dataclasses.replace(self.segmenter, crf=self.config.crf, crf_backend=backend)
+
+
+def load_segmenter(
+    path: str, configure: Callable[[Config], Config] = lambda config: config, best: bool = False
+) -> Loaded:
+    """Loads a model of any kind.
+
+    Args:
+        path: a workdir of train.py, or what export.py wrote.
+        configure: changes the configuration. Of an exported model only the constants of the CRF can change.
+        best: of a workdir, the weights of its best validation instead of the last.
+
+    Raises:
+        UserError: neither of these, damaged, or whatever `configure` raises.
+    """
+    if is_exported(path):
+        return segmenter_of_export(path, load_exported(path), configure)
+    config = configure(workdir.read_config(path))
+    return segmenter_of_network(*workdir.load(path, config, best=best), path)
+
+
+def segmenter_of_network(model: DeepLab, config: Config, path: str = "the network") -> Loaded:
+    """Makes a segmenter of a trained network, asked as `config.inference` says."""
+    return Loaded(path, Segmenter(build_predictor(model, config.inference), config.info), config)
+
+
+def segmenter_of_export(
+    path: str, exported: Exported, configure: Callable[[Config], Config] = lambda config: config
+) -> Loaded:
+    """Makes a segmenter of what `load_exported` gave."""
+    description = exported.description
+    config = configure(description.config)
+    segmenter = Segmenter(
+        exported.probabilities_of or exported.labels_of,
+        config.info,
+        has_probabilities=exported.probabilities_of is not None,
+        takes_batches=exported.takes_batches,
+    )
+    return Loaded(path, segmenter, config, description.crf)
 
 
 def is_exported(path: str) -> bool:
     """Says whether a path is what export.py writes, and not a workdir."""
-    return is_saved_model(path) or is_tflite(path)
+    return any(backend.knows(path) for backend in BACKENDS.values())
 
 
 def load_exported(path: str) -> Exported:
-    """Loads a SavedModel or a TensorFlow Lite file.
+    """Loads what export.py wrote, for images of any size.
 
     A model of one size gets larger images scaled down and smaller ones padded, see `fit_image`.
 
     Raises:
-        UserError: neither of the two, or damaged.
+        UserError: none of `BACKENDS`, or damaged.
     """
-    if is_tflite(path):
-        predict, description = load_tflite(path)
-        return Exported(description, _of_any_size(predict, description), None)
-    predict, description = load_saved_model(path)
-    probabilities = _of_any_size(_within_memory(predict, description), description)
-    return Exported(description, likeliest(probabilities), probabilities)
-
-
-def likeliest(probabilities: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes a function to labels, uint8 [H, W], of one to probabilities, float [H, W, K]."""
-    return lambda image: np.argmax(probabilities(image), axis=-1).astype(np.uint8)
+    # What nothing knows is refused by the loader of SavedModels, which says what it expected.
+    load = next((backend.load for backend in BACKENDS.values() if backend.knows(path)), load_saved_model)
+    description, labels, probabilities, takes_batches = load(path)
+    takes_batches = takes_batches and None in description.size  # images are fitted one by one
+    if probabilities is None:
+        return Exported(description, _of_any_size(labels, description), None, takes_batches)
+    fitted = _of_any_size(_within_memory(probabilities, description), description)
+    return Exported(description, lambda image: labels_of(fitted(image)), fitted, takes_batches)
 
 
 def _within_memory(
@@ -83,6 +168,6 @@ def _of_any_size(
 
     def fitted(image: np.ndarray) -> np.ndarray:
         picture, inside = fit_image(image, size, description.mean_rgb)
-        return unfit_answer(predict(picture), inside, image.shape[:2])
+        return unfit_output(predict(picture), inside, image.shape[:2])
 
     return fitted

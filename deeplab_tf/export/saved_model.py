@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +13,10 @@ from deeplab_tf.crf.dense_crf import MIN_PROBABILITY
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.export.description import Description, Size
+from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.warm_up import write_warm_up
+from deeplab_tf.images.decode import decode_image
+from deeplab_tf.inference.labels import labels_in_graph, labels_of
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
@@ -65,7 +66,7 @@ class _Servable(tf.Module):
 
     def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = self._answer(images)  # [B, H, W, K]
-        return {"labels": _likeliest(probabilities), "confidence": tf.reduce_max(probabilities, axis=-1)}
+        return {"labels": labels_in_graph(probabilities), "confidence": tf.reduce_max(probabilities, axis=-1)}
 
     def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": self._answer(images)}
@@ -75,7 +76,7 @@ class _Servable(tf.Module):
 
         def segment(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             image = tf.ensure_shape(decode_image(one), [*self._size, 3])
-            labels = _likeliest(self._answer(image[tf.newaxis]))[0]  # [H, W]
+            labels = labels_in_graph(self._answer(image[tf.newaxis]))[0]  # [H, W]
             colours = tf.gather(palette, tf.cast(labels, tf.int32))
             return tf.io.encode_png(labels[..., tf.newaxis]), tf.io.encode_png(colours)
 
@@ -94,15 +95,6 @@ class _Servable(tf.Module):
             "class_names": tf.constant(self._names),
             "palette": tf.constant(self._palette, tf.uint8),
         }
-
-
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG or PNG bytes, string [], to uint8 [H, W, 3], RGB; JPEG to the same pixels as Pillow."""
-
-    def jpeg() -> tf.Tensor:
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-    return tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: tf.io.decode_png(encoded, channels=3))
 
 
 def refine_one(image: tf.Tensor, probabilities: tf.Tensor, crf: CrfParams) -> tf.Tensor:
@@ -199,15 +191,14 @@ def is_saved_model(path: str) -> bool:
     return os.path.isfile(os.path.join(path, SAVED_MODEL_FILE))
 
 
-def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Description]:
+def load_saved_model(path: str) -> Exported:
     """Loads a SavedModel that `export_saved_model` wrote.
 
     Args:
         path: the folder that holds saved_model.pb.
 
     Returns:
-        A function from an image uint8 [H, W, 3] to probabilities float32 [H, W, K], or from several of one size,
-        [B, H, W, 3], to [B, H, W, K]; and what the model says of itself.
+        The model, for images of the size that it takes; several at once too.
 
     Raises:
         UserError: not a SavedModel of this project, or damaged.
@@ -223,19 +214,14 @@ def load_saved_model(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Des
     except (tf.errors.OpError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{damaged}: {in_short(error)}") from error
 
-    def predict(image: np.ndarray) -> np.ndarray:
+    def probabilities_of(image: np.ndarray) -> np.ndarray:
         images = image if image.ndim == 4 else image[np.newaxis]
-        answers = signature(images=tf.constant(images))["probabilities"].numpy()
-        return answers if image.ndim == 4 else answers[0]
+        probabilities = signature(images=tf.constant(images))["probabilities"].numpy()
+        return probabilities if image.ndim == 4 else probabilities[0]
 
     # The signature does not keep the object that owns its variables alive.
-    predict.loaded = loaded  # type: ignore[attr-defined]
-    return predict, description
-
-
-def _likeliest(probabilities: tf.Tensor) -> tf.Tensor:
-    """Float [..., K] -> uint8 [...]."""
-    return tf.cast(tf.argmax(probabilities, axis=-1, output_type=tf.int32), tf.uint8)
+    probabilities_of.loaded = loaded  # type: ignore[attr-defined]
+    return Exported(description, lambda image: labels_of(probabilities_of(image)), probabilities_of, takes_batches=True)
 
 
 def _write_lines(path: str, lines: list[str] | tuple[str, ...]) -> str:

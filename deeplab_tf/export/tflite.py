@@ -18,8 +18,9 @@ import tqdm
 
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.export.description import Description
+from deeplab_tf.export.description import Description, Exported
 from deeplab_tf.inference.fold import fold_weights
+from deeplab_tf.inference.labels import labels_in_graph, labels_of
 from deeplab_tf.inference.probabilities import build_inference
 from deeplab_tf.inference.scores import build_scores
 from deeplab_tf.networks.deeplab import DeepLab
@@ -163,11 +164,11 @@ def is_tflite(path: str) -> bool:
     return os.path.isfile(path) and path.endswith(".tflite")
 
 
-def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Description]:
+def load_tflite(path: str) -> Exported:
     """Loads a file that `export_tflite` wrote.
 
     Returns:
-        A function from uint8 [H, W, 3] of the file's size to labels uint8 [H, W], and what the file says of itself.
+        The model, for images of the file's size; it has labels only.
 
     Raises:
         UserError: not a file of this project, or damaged.
@@ -175,7 +176,7 @@ def load_tflite(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], Descript
     with native_messages.held_back():  # the interpreter names its delegates
         try:
             description = _read_description(path)
-            return _interpret(tf_lite_interpreter(model_path=path)), description
+            return Exported(description, _interpret(tf_lite_interpreter(model_path=path)))
         except _DAMAGE as error:
             raise UserError(
                 f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {in_short(error)}"
@@ -205,15 +206,14 @@ def _convert(
     if options.tile:
         raise UserError("TensorFlow Lite files have no tiles inside: leave --tile out.")
     # The order of the probabilities is that of the scores, but for an average over mirrored images.
-    answer = build_inference(model, options, size) if options.flip else build_scores(model, options)
+    ranked = build_inference(model, options, size) if options.flip else build_scores(model, options)
     int8 = format_name == "tflite_int8"
     # A quantised file takes uint8 where the network takes float32.
     spec = tf.TensorSpec([1, *size, 3], tf.float32 if int8 else tf.uint8, name="images")
 
     @tf.function(input_signature=[spec], autograph=False)
     def labels(images: tf.Tensor) -> tf.Tensor:
-        found = tf.argmax(answer(images), axis=-1, output_type=tf.int32)
-        return tf.cast(found, tf.uint8, name="labels")
+        return labels_in_graph(ranked(images), name="labels")
 
     folded = fold_weights(labels)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([folded.answer.get_concrete_function()], folded)
@@ -276,7 +276,7 @@ def _compare(
     pixels = differing = wrong = 0
     for picture in pictures:
         labels, probabilities = predict(picture), probabilities_of(picture)
-        differs = labels != np.argmax(probabilities, axis=-1)
+        differs = labels != labels_of(probabilities)
         chosen = np.take_along_axis(probabilities, labels[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
         gap = probabilities.max(axis=-1) - chosen
         pixels += labels.size

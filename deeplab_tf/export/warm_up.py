@@ -11,6 +11,8 @@ import os
 
 import tensorflow as tf
 
+from deeplab_tf.runtime.protobuf import encode_field
+
 WARM_UP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 # Of the images in it where any size is taken.
 _SIDE = 65
@@ -46,22 +48,10 @@ def _prediction_log(signature: str, inputs: dict[str, bytes]) -> bytes:
         signature: its name.
         inputs: from names to serialised TensorProtos.
     """
-    model_spec = _field(3, signature.encode())
+    model_spec = encode_field(3, signature.encode())
     # A map is a repeated message of key and value.
-    entries = [_field(2, _field(1, name.encode()) + _field(2, tensor)) for name, tensor in inputs.items()]
-    request = _field(1, model_spec) + b"".join(entries)
-    return _field(6, _field(1, request))
-
-
-def _field(number: int, content: bytes) -> bytes:
-    """A field of the protocol buffers' wire format whose content has a length: string, bytes or message."""
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits in a byte, the lowest first; the highest bit says that more follow."""
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
+    entries = [
+        encode_field(2, encode_field(1, name.encode()) + encode_field(2, tensor)) for name, tensor in inputs.items()
+    ]
+    request = encode_field(1, model_spec) + b"".join(entries)
+    return encode_field(6, encode_field(1, request))

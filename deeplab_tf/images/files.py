@@ -1,7 +1,7 @@
 """Image files to pixels, as 8-bit RGB, with one-line complaints about what is wrong with it.
 
-Pixels are on the stored grid: the EXIF orientation is not applied, because masks are drawn on that grid. JPEGs become
-the pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
+Photographs are turned upright by their EXIF orientation. JPEGs become the pixels that TensorFlow gives with
+dct_method="INTEGER_ACCURATE".
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.images.orientation import orientation, turned
 
 # What Pillow's readers are known to raise on damaged files.
 DECODE_ERRORS = (
@@ -46,6 +47,8 @@ _DEFAULT_MAX_PIXELS = 100_000_000
 _MOST_PIXELS = 2**29 // 3
 
 StrPath = str | os.PathLike[str]
+ImageLike = np.ndarray | Image.Image | bytes | StrPath
+"""What `pixels_of` takes."""
 
 
 class PixelLimit(NamedTuple):
@@ -60,6 +63,66 @@ class PixelLimit(NamedTuple):
     pixels: int
     said: str
     remedy: str
+
+
+def pixels_of(image: ImageLike, name: StrPath = "the image") -> np.ndarray:
+    """Returns the pixels of an image, whatever it comes as: the entrance of every function that segments one.
+
+    Args:
+        image: an array uint8 [H, W, 3], RGB; a PIL image, as `decode_pixels` converts it; the bytes of an image file;
+            or its path.
+        name: what messages call an image that is no path.
+
+    Returns:
+        uint8 [H, W, 3], RGB. An array is returned as it is.
+
+    Raises:
+        ValueError: an array of another dtype or shape, or no image at all: what to do about it.
+        UserError: a file that `read_pixels` refuses.
+    """
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_pixels(bytes(image), name)
+    if isinstance(image, str | os.PathLike):
+        return read_pixels(image)
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise UserError(f"{name}: expected an image with pixels, got {image.width}x{image.height}. Leave it out.")
+        decode(image, name, "image")
+        return np.asarray(to_rgb(image, name))
+    if not hasattr(image, "__array__"):
+        raise ValueError(
+            f"expected an image uint8 [H, W, 3], RGB 0..255, a PIL image, a path or bytes, got {type(image).__name__}."
+        )
+    return check_pixels(np.asarray(image))
+
+
+def check_pixels(array: np.ndarray) -> np.ndarray:
+    """Returns an array if it is an image uint8 [H, W, 3] with pixels.
+
+    Raises:
+        ValueError: it is something else; the message says how to make an image of it.
+    """
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[-1] == 3 and array.size:
+        return array
+    if not array.size:
+        mend = "It has no pixels."
+    elif array.ndim == 4 and array.shape[-1] == 3:
+        mend = "Give one image at a time."
+    elif array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1):
+        mend = "Repeat a grey image: np.stack([grey] * 3, axis=-1), grey [H, W]."
+    elif array.ndim == 3 and array.shape[-1] == 4:
+        mend = "Give an RGBA image as a PIL image, or leave its alpha out: image[..., :3]."
+    elif array.ndim == 3 and array.shape[0] == 3 and array.shape[-1] != 3:
+        mend = "Put the channels last: image.transpose(1, 2, 0)."
+    elif array.ndim != 3 or array.shape[-1] != 3:
+        mend = "Put the channels last, red, green and blue."
+    elif array.dtype.kind == "f":
+        low, high = np.nanmin(array), np.nanmax(array)
+        scaled = "255 * image" if high <= 1 else "image"
+        mend = f"Its values go from {low:.4g} to {high:.4g}: np.rint({scaled}).clip(0, 255).astype(np.uint8)."
+    else:
+        mend = "Scale its values to 0..255, then image.astype(np.uint8)."
+    raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {array.dtype} {list(array.shape)}. {mend}")
 
 
 def read_pixels(path: StrPath) -> np.ndarray:
@@ -85,8 +148,8 @@ def decode_pixels(data: bytes, name: StrPath = "the image") -> np.ndarray:
         name: what messages call it.
 
     Returns:
-        uint8 [H, W, 3], RGB. Palettes are looked up, CMYK is converted, alpha is dropped, 16-bit grey is divided by 257
-        (Pillow itself clips it) and 16-bit colour keeps its high byte.
+        uint8 [H, W, 3], RGB, upright as the EXIF orientation says. Palettes are looked up, CMYK is converted, alpha is
+        dropped, 16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps its high byte.
 
     Raises:
         UserError: damaged, no image, too large, or of a kind without a known value range.
@@ -187,11 +250,16 @@ def decode(image: Image.Image, name: StrPath, kind: str) -> None:
 
 
 def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
-    """Returns 8-bit RGB pixels and nothing else: no palette, transparency, colour profile or EXIF.
+    """Returns 8-bit RGB pixels, upright, and nothing else: no palette, transparency, colour profile or EXIF.
+
+    Args:
+        image: decoded.
+        name: what messages call it.
 
     Raises:
         UserError: 32 bits a channel, or no way to RGB.
     """
+    turn = orientation(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8))
     elif image.mode in ("I", "F"):
@@ -202,7 +270,7 @@ def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow warns
     try:
-        return Image.fromarray(np.asarray(image.convert("RGB")))
+        return Image.fromarray(turned(np.asarray(image.convert("RGB")), turn))
     except ValueError as error:
         raise UserError(f"{name}: expected an image that converts to RGB: {error}. Export it as an RGB PNG.") from None
 

@@ -30,22 +30,22 @@ def fit_image(
     return fitted, (height, width)
 
 
-def unfit_answer(answer: np.ndarray, inside: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Takes what a model answered for `fit_image` back to the size of the image.
+def unfit_output(output: np.ndarray, inside: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Takes what a model gave for `fit_image` back to the size of the image.
 
     Args:
-        answer: labels uint8 [h, w] or probabilities float32 [h, w, K].
+        output: labels uint8 [h, w] or probabilities float32 [h, w, K].
         inside: what `fit_image` gave with the image.
         size: height and width of the image.
 
     Returns:
         The same dtype, [H, W] or [H, W, K]: labels by nearest neighbour, probabilities bilinear.
     """
-    answer = answer[: inside[0], : inside[1]]
+    output = output[: inside[0], : inside[1]]
     if inside == size:
-        return answer
-    if answer.ndim == 2:
-        return cv2.resize(answer, size[::-1], interpolation=cv2.INTER_NEAREST)
+        return output
+    if output.ndim == 2:
+        return cv2.resize(output, size[::-1], interpolation=cv2.INTER_NEAREST)
     # OpenCV takes up to four channels at a time.
-    planes = [cv2.resize(plane, size[::-1]) for plane in np.moveaxis(answer, -1, 0)]
+    planes = [cv2.resize(plane, size[::-1]) for plane in np.moveaxis(output, -1, 0)]
     return np.stack(planes, axis=-1)

@@ -1,4 +1,4 @@
-"""Image and video files to files of answers: what predict.py does when its model is loaded.
+"""Image and video files to files of results: what predict.py does when its model is loaded.
 
 photos/cat.jpg   OUT/cat.png                 labels: class indices, with a palette
                  OUT/cat_overlay.jpg         overlay
@@ -21,10 +21,10 @@ import tqdm
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
 from deeplab_tf.images.files import SUFFIXES as IMAGE_SUFFIXES
-from deeplab_tf.images.files import read_pixels
 from deeplab_tf.images.video import SUFFIXES as VIDEO_SUFFIXES
 from deeplab_tf.images.video import VideoReader, write_video
-from deeplab_tf.inference.segmenter import Prediction, Segmenter, segment_all
+from deeplab_tf.inference.pipeline import segment_all
+from deeplab_tf.inference.segmenter import Prediction, Segmenter
 from deeplab_tf.runtime import files
 from deeplab_tf.runtime.progress import show_progress
 from deeplab_tf.runtime.threads import map_in_order
@@ -39,7 +39,7 @@ UNKNOWN_RATE = 25.0
 
 
 class Sources(NamedTuple):
-    """What to segment: paths by the stems of their answers' names, in alphabetical order.
+    """What to segment: paths by the stems of their results' names, in alphabetical order.
 
     Attributes:
         images: of image files.
@@ -58,10 +58,10 @@ def find_sources(path: str, out_dir: str) -> Sources:
     Args:
         path: a file, which is a video if its name ends like one's; or a folder. Of a folder, hidden files are left out,
             and those that end neither like an image nor like a video.
-        out_dir: where the answers are to go.
+        out_dir: where the results are to go.
 
     Raises:
-        UserError: there are none, two would get answers of one name, or answers would replace what is to be segmented.
+        UserError: there are none, two would get results of one name, or results would replace what is to be segmented.
     """
     if not os.path.exists(path):
         raise UserError(f"--images={path} does not exist; name an image, a video, or a folder of them.")
@@ -113,14 +113,14 @@ def segment_sources(segmenter: Segmenter, sources: Sources, out_dir: str, save: 
     Args:
         segmenter: the model.
         sources: what to segment.
-        out_dir: an existing folder; answers that it has are replaced.
+        out_dir: an existing folder; results that it has are replaced.
         save: of `SAVE`.
 
     Returns:
         An error for each file of a folder that was not segmented, or not to its end.
 
     Raises:
-        UserError: a file that was named itself cannot be read, an answer cannot be written, or the CRF backend or the
+        UserError: a file that was named itself cannot be read, a result cannot be written, or the CRF backend or the
             model's probabilities are missing.
     """
     if "probabilities" in save and not segmenter.has_probabilities:
@@ -164,31 +164,31 @@ def segment_images(
 
     Args:
         segmenter: the model.
-        images: paths by the stems of their answers' names.
+        images: paths by the stems of their results' names.
         out_dir: an existing folder.
         save: any of `OF_IMAGES`; others do not concern images.
 
     Returns:
-        For each image, in order, None when its answers are written; or why there are none: it cannot be read, or does
+        For each image, in order, None when its results are written; or why there are none: it cannot be read, or does
         not fit into memory.
 
     Raises:
-        UserError: an answer cannot be written, or the CRF backend is missing.
+        UserError: a result cannot be written, or the CRF backend is missing.
     """
     stems = {path: stem for stem, path in images.items()}
 
     def write(path: str, prediction: Prediction) -> None:
-        write_answers(segmenter, prediction, os.path.join(out_dir, stems[path]), save)
+        write_results(segmenter, prediction, os.path.join(out_dir, stems[path]), save)
 
-    return segment_all(segmenter, map(_read, stems), write)
+    return segment_all(segmenter, ((path, path) for path in stems), write)
 
 
-def write_answers(segmenter: Segmenter, prediction: Prediction, start: str, save: Collection[str]) -> None:
-    """Writes what a model says of an image.
+def write_results(segmenter: Segmenter, prediction: Prediction, start: str, save: Collection[str]) -> None:
+    """Writes what a model predicts for an image.
 
     Args:
         segmenter: the model.
-        prediction: its answer; probabilities that it lacks are not written.
+        prediction: its result; probabilities that it lacks are not written.
         start: of the files' names, in an existing folder.
         save: any of `OF_IMAGES`; others do not concern images.
 
@@ -210,25 +210,25 @@ def segment_video(segmenter: Segmenter, video: VideoReader, start: str, save: Co
     Args:
         segmenter: the model.
         video: its frames are used up.
-        start: of the answers' names, in an existing folder.
+        start: of the results' names, in an existing folder.
         save: any of `OF_VIDEOS`; others do not concern videos.
 
     Yields:
         None, after each frame.
 
     Raises:
-        UserError: an answer cannot be written, a frame does not fit into memory, or the CRF backend is missing.
+        UserError: a result cannot be written, a frame does not fit into memory, or the CRF backend is missing.
     """
     if "frames" in save:
         files.make_folder(start, "--out")
 
-    def answer(name: str, prediction: Prediction) -> np.ndarray | None:
+    def use(name: str, prediction: Prediction) -> np.ndarray | None:
         if "frames" in save:
             _write_labels(os.path.join(start, f"{name}.png"), segmenter, prediction)
         return segmenter.overlay(prediction) if "overlay" in save else None
 
     frames = ((f"{number:06d}", frame) for number, frame in enumerate(video.frames()))
-    overlays = segment_all(segmenter, frames, answer)
+    overlays = segment_all(segmenter, frames, use)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(overlays))
         add = None
@@ -244,13 +244,6 @@ def segment_video(segmenter: Segmenter, video: VideoReader, start: str, save: Co
 
         # In a thread of its own, because frames are encoded in their order.
         yield from stack.enter_context(contextlib.closing(map_in_order(encode, overlays)))
-
-
-def _read(path: str) -> tuple[str, np.ndarray | UserError]:
-    try:
-        return path, read_pixels(path)
-    except UserError as error:
-        return path, error
 
 
 def _write_labels(path: str, segmenter: Segmenter, prediction: Prediction) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.config import InferenceConfig
+from deeplab_tf.images.files import ImageLike, pixels_of
 from deeplab_tf.inference.fold import FoldedFunction, fold_weights
 from deeplab_tf.inference.scores import PLAIN, build_scores, count_classes, score_at_once
 from deeplab_tf.layers import winograd
@@ -75,24 +76,23 @@ def fold_inference(
         return fold_weights(build_inference(model, options, size))
 
 
-def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceConfig = PLAIN) -> np.ndarray:
+def predict_probabilities(model: DeepLab, image: ImageLike, options: InferenceConfig = PLAIN) -> np.ndarray:
     """Segments one image.
 
     Args:
         model: from `build_model` or `load`.
-        image: uint8 [H, W, 3], RGB, any size from 1x1.
+        image: uint8 [H, W, 3], RGB, any size from 1x1; a PIL image; the path or the bytes of an image file.
         options: mirrored images, tiles, padding, and how to resize; `config.inference` of a loaded workdir.
 
     Returns:
         float32 [H, W, K], class probabilities, summing to 1 over the last axis.
 
     Raises:
-        ValueError: not a uint8 [H, W, 3] image, or no pixels.
-        UserError: tiles that overlap so much that they cannot be moved, or an image that the memory cannot hold.
+        ValueError: an array that is not uint8 [H, W, 3], or has no pixels.
+        UserError: a file that is no whole image, tiles that overlap so much that they cannot be moved, or an image that
+            the memory cannot hold.
     """
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {image.dtype} {list(image.shape)}.")
+    image = pixels_of(image)
     # Kept with the model, so that they go when it goes; past Keras, which would track and save them.
     functions = model.__dict__.setdefault("_inference_functions", {})
     _require_memory(model, options, image)
@@ -102,15 +102,15 @@ def predict_probabilities(model: DeepLab, image: np.ndarray, options: InferenceC
 
 
 def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[np.ndarray], np.ndarray]:
-    """Builds the function that evaluation and prediction ask for every image: the graph that is exported.
+    """Builds the network of a `Segmenter`: the graph that is exported.
 
     Args:
         model: the network, trained: later changes of its weights are not seen.
         options: as for `predict_probabilities`.
 
     Returns:
-        A function from uint8 [H, W, 3] to float32 [H, W, K], like `predict_probabilities`. It raises UserError for an
-        image that the memory cannot hold.
+        A function from uint8 [H, W, 3] to float32 [H, W, K], like `predict_probabilities`, or from several images of
+        one size, [B, H, W, 3], to [B, H, W, K]. It raises UserError for those that the memory cannot hold.
 
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
@@ -119,6 +119,8 @@ def build_predictor(model: DeepLab, options: InferenceConfig = PLAIN) -> Callabl
 
     def predict(image: np.ndarray) -> np.ndarray:
         _require_memory(model, options, image)
+        if image.ndim == 4:
+            return folded.answer(image).numpy()
         return folded.answer(image[np.newaxis])[0].numpy()
 
     return predict

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers import winograd
+from deeplab_tf.layers.resize import spatial_shape
 from deeplab_tf.layers.winograd import USUAL_CELLS
 
 IMPLEMENTATIONS = ("deinterlace", "dilated", "auto")
@@ -28,12 +29,13 @@ MANY_IMAGES = 4  # from here on TensorFlow's dilated convolution is faster forwa
 Form = Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]  # x, kernel and rate to y
 
 
-def deinterlace(x: tf.Tensor, rate: int) -> tf.Tensor:
+def deinterlace(x: tf.Tensor, rate: int, margin: tuple[int, int] = (0, 0)) -> tf.Tensor:
     """Splits a feature map into its rate**2 shifted, subsampled maps (Sec. 3.1).
 
     Args:
         x: [B, H, W, C], any dtype; H and W may be unknown at graph time.
         rate: r >= 1, in feature-map cells, not input pixels.
+        margin: rows and columns of zeros above and left of the map; below they count as rows and columns of it.
 
     Returns:
         Same dtype, [r*r*B, ceil(H/r), ceil(W/r), C]; cells past the bottom and right edges are zero. Map
@@ -43,8 +45,8 @@ def deinterlace(x: tf.Tensor, rate: int) -> tf.Tensor:
         ValueError: rate < 1, or x is not of rank 4.
     """
     x = feature_map(x, rate)
-    height, width = _spatial_shape(x)
-    return tf.space_to_batch(x, [rate, rate], [[0, -height % rate], [0, -width % rate]])
+    paddings = [[before, -(before + size) % rate] for before, size in zip(margin, spatial_shape(x), strict=True)]
+    return tf.space_to_batch(x, [rate, rate], paddings)
 
 
 def interlace(x: tf.Tensor, rate: int, height: int | tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
@@ -63,7 +65,7 @@ def interlace(x: tf.Tensor, rate: int, height: int | tf.Tensor, width: int | tf.
         ValueError: rate < 1, or x is not of rank 4.
     """
     x = feature_map(x, rate)
-    phase_height, phase_width = _spatial_shape(x)
+    phase_height, phase_width = spatial_shape(x)
     crops = [[0, phase_height * rate - height], [0, phase_width * rate - width]]
     return tf.batch_to_space(x, [rate, rate], crops)
 
@@ -254,15 +256,11 @@ def _forward_by(form: Form, gradient_form: Form, x: tf.Tensor, kernel: tf.Tensor
 
 def _convolve_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
     """Sec. 3.1: deinterlaces, convolves, interlaces."""
-    paddings, crops = [], []
-    for size, kernel_size in zip(_spatial_shape(x), kernel.shape[:2], strict=True):
-        # The taps of an even kernel fall between the phases of its centre: the map is moved until they meet.
-        before = (kernel_size - 1) * rate // 2 - (kernel_size - 1) // 2 * rate
-        to_multiple = -(before + size) % rate
-        paddings.append([before, to_multiple])
-        crops.append([0, before + to_multiple])
-    phases = tf.nn.conv2d(tf.space_to_batch(x, [rate, rate], paddings), kernel, strides=1, padding="SAME")
-    return tf.batch_to_space(phases, [rate, rate], crops)
+    height, width = spatial_shape(x)
+    # The taps of an even kernel fall between the phases of its centre: the map is moved until they meet.
+    rows, columns = ((size - 1) * rate // 2 - (size - 1) // 2 * rate for size in kernel.shape[:2])
+    phases = deinterlace(x, rate, margin=(rows, columns))  # [r*r*B, h, w, C]
+    return interlace(tf.nn.conv2d(phases, kernel, strides=1, padding="SAME"), rate, height, width)
 
 
 def _sum_of_taps(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
@@ -300,14 +298,14 @@ def _seen(x: tf.Tensor, dy: int, dx: int) -> tf.Tensor:
 
     Sliced by `tf.slice`, whose gradient pads; that of Python slices is many times slower.
     """
-    height, width = _spatial_shape(x)
+    height, width = spatial_shape(x)
     begin = [0, _clip(dy, height), _clip(dx, width), 0]
     return tf.slice(x, begin, [-1, height - _clip(abs(dy), height), width - _clip(abs(dx), width), -1])
 
 
 def _placed(part: tf.Tensor, x: tf.Tensor, dy: int, dx: int) -> tf.Tensor:
     """Puts what was computed from `_seen(x, dy, dx)` at the cells that it belongs to, zeros elsewhere."""
-    height, width = _spatial_shape(x)
+    height, width = spatial_shape(x)
     rows, columns = ([_clip(-offset, size), _clip(offset, size)] for offset, size in ((dy, height), (dx, width)))
     return tf.pad(part, [[0, 0], rows, columns, [0, 0]])
 
@@ -321,10 +319,3 @@ def _tap_offsets(kernel_size: int, rate: int) -> list[int]:
     """Where the taps lie relative to the output cell; of an odd total of padding the smaller half comes first."""
     before = (kernel_size - 1) * rate // 2
     return [tap * rate - before for tap in range(kernel_size)]
-
-
-def _spatial_shape(x: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
-    """H and W: numbers where they are known at graph time, scalar tensors where not."""
-    dynamic = tf.shape(x)
-    height, width = (dynamic[i] if x.shape[i] is None else x.shape[i] for i in (1, 2))
-    return height, width

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers.atrous import check_implementation, check_layer, deinterlace, feature_map, interlace
+from deeplab_tf.layers.resize import spatial_shape
 
 
 def atrous_depthwise_conv2d(
@@ -43,8 +44,7 @@ def atrous_depthwise_conv2d(
     if implementation == "dilated":
         return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate])
     phases = tf.nn.depthwise_conv2d(deinterlace(x, rate), kernel, strides=[1, 1, 1, 1], padding="SAME")
-    height, width = (tf.shape(x)[i] if x.shape[i] is None else x.shape[i] for i in (1, 2))
-    return interlace(phases, rate, height, width)
+    return interlace(phases, rate, *spatial_shape(x))
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")

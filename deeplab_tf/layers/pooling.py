@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from deeplab_tf.layers.resize import spatial_shape
+
 WINDOW = 3
 
 
@@ -28,8 +30,7 @@ def max_pool(x: tf.Tensor, stride: int, rate: int = 1) -> tf.Tensor:
         return _fold_windows(x, tf.maximum, x.dtype.min, rate)
     if stride == 1:
         return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
-    dynamic = tf.shape(x)
-    height, width = (dynamic[axis] if x.shape[axis] is None else x.shape[axis] for axis in (1, 2))
+    height, width = spatial_shape(x)
     if all(isinstance(side, int) and side % 2 for side in (height, width)):
         # SAME is 1/1 then. Without the large negative numbers of other padding, which would spoil a quantisation.
         return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")

@@ -23,6 +23,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from deeplab_tf.layers.resize import spatial_shape
+
 TAPS = 3
 LEAST_CHANNELS = 256  # with fewer, in or out, moving the rows takes what the multiplications save
 USUAL_CELLS = 65  # a side, of the score map of a 513x513 image: assumed where a graph does not know the size
@@ -112,7 +114,8 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int = 1) -> tf.Tensor:
         Same dtype as x, [B, H, W, F].
     """
     channels, filters = kernel.shape[2:]
-    batch, height, width = (tf.shape(x)[i] if x.shape[i] is None else x.shape[i] for i in range(3))
+    batch = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    height, width = spatial_shape(x)
     chosen = _filter_for(x, rate)
     tiles = _tiles(height, rate, chosen.outputs)
     gather, scatter = _row_transforms(height, rate, tiles, chosen, x.dtype)

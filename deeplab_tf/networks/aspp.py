@@ -16,8 +16,10 @@ import tensorflow as tf
 
 from deeplab_tf.layers.atrous import AtrousConv2D
 from deeplab_tf.layers.dropout import SeededDropout
+from deeplab_tf.networks.backbone import groups_by_layer
 
 
+@keras.saving.register_keras_serializable(package="deeplab_tf")
 class ASPP(keras.layers.Layer):
     """Sums the scores of one atrous branch per rate.
 
@@ -99,6 +101,19 @@ class ASPP(keras.layers.Layer):
         """Returns the constructor's arguments."""
         names = ("num_classes", "rates", "kernel_size", "hidden_units", "dropout", "implementation")
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+    @property
+    def classifier(self) -> str:
+        """The group of the layers that give the scores: fc8 after hidden layers, else fc1."""
+        return "fc8" if self.hidden_units else "fc1"
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """Returns the trainable variables of fc6, fc7 and the classifier, fc8 or fc1, of all branches each."""
+        return groups_by_layer(self.trainable_variables)
+
+    def restrided(self, factor: int) -> ASPP:
+        """Returns the same head, without weights yet, for features that have `factor` times as many cells a side."""
+        return ASPP.from_config(self.get_config() | {"rates": [rate * factor for rate in self.rates]})
 
     def _branch(self, x: tf.Tensor, suffix: str, seeds: tf.Tensor | None) -> tf.Tensor:
         if not self.hidden_units:

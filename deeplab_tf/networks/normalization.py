@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-MEAN_RGB = (122.675, 116.669, 104.008)
+from deeplab_tf.images.mean import MEAN_RGB
 
 
 def bgr_minus_mean(images: tf.Tensor) -> tf.Tensor:

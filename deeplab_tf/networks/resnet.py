@@ -6,16 +6,21 @@ The stride of a stage is on its first 1x1 convolution and its shortcut, batch no
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
 
+from deeplab_tf.images.mean import MEAN_RGB
 from deeplab_tf.layers import pooling
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm
-from deeplab_tf.networks.normalization import MEAN_RGB, bgr_minus_mean
+from deeplab_tf.networks.backbone import Backbone
+from deeplab_tf.networks.normalization import bgr_minus_mean
+from deeplab_tf.networks.pretrained import KerasApplication, published_by_keras
 
 BATCH_NORM_EPSILON = 1e-5
+KERAS_BATCH_NORM_EPSILON = 1.001e-5
+"""Of the ResNets in keras.applications."""
 STAGE_BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 STAGE_CHANNELS = (64, 128, 256, 512)
 
@@ -35,8 +40,24 @@ def block_names(depth: int) -> list[list[str]]:
     return names
 
 
-class ResNet(keras.layers.Layer):
-    """The residual network up to res5, without its classifier.
+def keras_layers(depth: int) -> dict[str, str]:
+    """Returns the names of keras.applications, without _conv and _bn, and for each this project's.
+
+    Args:
+        depth: 50 or 101.
+    """
+    layers = {"conv1": "conv1"}
+    for stage, blocks in enumerate(block_names(depth), start=2):
+        for number, block in enumerate(blocks, start=1):
+            for index, branch in enumerate(("branch1", "branch2a", "branch2b", "branch2c")):
+                if index > 0 or number == 1:
+                    layers[f"conv{stage}_block{number}_{index}"] = f"res{block}_{branch}"
+    return layers
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class ResNet(Backbone):
+    """The residual network up to res5, without its classifier. `ResNet50` and `ResNet101` have a depth.
 
     Input [B, H, W, 3], from `normalize`; output [B, h, w, 2048] at `output_stride`, with
     h = (H - 1)/output_stride + 1 for H of the form output_stride*k + 1. The convolutions are named as in the
@@ -54,18 +75,18 @@ class ResNet(keras.layers.Layer):
 
     normalize = staticmethod(bgr_minus_mean)
     mean_rgb = MEAN_RGB
+    channels = 2048
+    output_strides = (4, 8, 16, 32)
 
     def __init__(
         self, depth: int = 101, output_stride: int = 8, implementation: str = "deinterlace", **kwargs: Any
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(output_stride, implementation, **kwargs)
         if depth not in STAGE_BLOCKS:
             raise ValueError(f"ResNet has depth 50 or 101, got {depth}.")
         if output_stride not in (4, 8, 16, 32):
             raise ValueError(f"ResNet has output stride 4, 8, 16 or 32, got {output_stride}.")
         self.depth = depth
-        self.output_stride = output_stride
-        self.implementation = implementation
         self.stages = block_names(depth)
 
         def add(name: str, filters: int, kernel_size: int, stride: int = 1, rate: int = 1) -> None:
@@ -79,7 +100,7 @@ class ResNet(keras.layers.Layer):
                 dtype=self.dtype_policy,
                 name=name,
             )
-            setattr(self, name, layer)
+            self._add(layer)
 
         add("conv1", 64, 7, stride=2)
         stride_so_far, rate = 4, 1
@@ -114,5 +135,47 @@ class ResNet(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        names = ("depth", "output_stride", "implementation")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        return super().get_config() | {"depth": self.depth}
+
+
+class _OfOneDepth(ResNet):
+    """A ResNet whose class says its depth; other arguments and errors are those of `ResNet`."""
+
+    DEPTH: ClassVar[int]
+
+    def __init__(self, output_stride: int = 8, implementation: str = "deinterlace", **kwargs: Any) -> None:
+        super().__init__(self.DEPTH, output_stride, implementation, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        del config["depth"]
+        return config
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class ResNet50(_OfOneDepth):
+    """The residual network of 50 layers."""
+
+    DEPTH = 50
+    imagenet = KerasApplication(
+        "resnet50",
+        with_top=published_by_keras("resnet", "resnet50", "2cb95161c43110f7111970584f804107", top=True),
+        without_top=published_by_keras("resnet", "resnet50", "4d473c1dd8becc155b73f8504c6f6626", top=False),
+        layers=keras_layers(50),
+        extra_variance=KERAS_BATCH_NORM_EPSILON - BATCH_NORM_EPSILON,
+    )
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class ResNet101(_OfOneDepth):
+    """The residual network of 101 layers."""
+
+    DEPTH = 101
+    imagenet = KerasApplication(
+        "resnet101",
+        with_top=published_by_keras("resnet", "resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5", top=True),
+        without_top=published_by_keras("resnet", "resnet101", "88cf7a10940856eca736dc7b7e228a21", top=False),
+        layers=keras_layers(101),
+        extra_variance=KERAS_BATCH_NORM_EPSILON - BATCH_NORM_EPSILON,
+    )

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import keras
 
-from deeplab_tf.networks.aspp import ASPP
 from deeplab_tf.networks.deeplab import DeepLab
-from deeplab_tf.networks.resnet import ResNet
-from deeplab_tf.networks.vgg import VGG16
 
 
 def restride(model: DeepLab, output_stride: int) -> DeepLab:
@@ -23,27 +20,25 @@ def restride(model: DeepLab, output_stride: int) -> DeepLab:
     one size then starts from more cells.
 
     Args:
-        model: a network with a VGG-16 or ResNet backbone.
-        output_stride: input pixels per score-map cell: the model's own divided by a power of two, at least 4.
+        model: a network.
+        output_stride: input pixels per score-map cell: the model's own divided by a power of two, at least the smallest
+            of the backbone's `output_strides`.
 
     Returns:
         A new network. Its weights are copies.
 
     Raises:
-        ValueError: an output stride that this network cannot have, or another backbone.
+        ValueError: an output stride that this network cannot have.
     """
-    backbone, head = model.backbone, model.head
-    if not isinstance(backbone, VGG16 | ResNet) or not isinstance(head, ASPP):
-        raise ValueError(f"restride knows VGG-16 and ResNet with an ASPP head, got {type(backbone).__name__}.")
-    allowed = [stride for stride in (4, 8, 16, 32) if stride <= model.output_stride]
+    allowed = [stride for stride in model.backbone.output_strides if stride <= model.output_stride]
+    if not allowed:
+        raise ValueError(f"{type(model.backbone).__name__} cannot be re-strided: it names no output strides.")
     if output_stride not in allowed:
         raise ValueError(
             f"a network of output stride {model.output_stride} can be re-strided to {allowed}, got {output_stride}."
         )
-    factor = model.output_stride // output_stride
-    backbone_config = backbone.get_config() | {"output_stride": output_stride}
-    head_config = head.get_config() | {"rates": [rate * factor for rate in head.rates]}
-    restrided = DeepLab(type(backbone).from_config(backbone_config), ASPP.from_config(head_config), model.scales)
+    head = model.head.restrided(model.output_stride // output_stride)
+    restrided = DeepLab(model.backbone.restrided(output_stride), head, model.scales)
     restrided(keras.Input((None, None, 3)))
     restrided.set_weights(model.get_weights())
     return restrided

@@ -7,12 +7,16 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
+from deeplab_tf.images.mean import MEAN_RGB
 from deeplab_tf.layers import pooling
 from deeplab_tf.layers.atrous import AtrousConv2D
-from deeplab_tf.networks.normalization import MEAN_RGB, bgr_minus_mean
+from deeplab_tf.networks.backbone import Backbone
+from deeplab_tf.networks.normalization import bgr_minus_mean
+from deeplab_tf.networks.pretrained import KerasApplication, published_by_keras
 
 
-class VGG16(keras.layers.Layer):
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class VGG16(Backbone):
     """The convolutions of VGG-16: conv1_1 to conv5_3 and the five pools.
 
     Input [B, H, W, 3], from `normalize`; output [B, h, w, 512] at `output_stride`, with
@@ -35,7 +39,22 @@ class VGG16(keras.layers.Layer):
 
     normalize = staticmethod(bgr_minus_mean)
     mean_rgb = MEAN_RGB
+    channels = 512
+    output_strides = (4, 8, 16, 32)
+    options = ("pool5a",)
     BLOCKS: ClassVar[dict[int, tuple[int, int]]] = {1: (2, 64), 2: (2, 128), 3: (3, 256), 4: (3, 512), 5: (3, 512)}
+    imagenet = KerasApplication(
+        "vgg16",
+        with_top=published_by_keras("vgg16", "vgg16", "64373286793e3c8b2b4e3219cbf3544b", top=True),
+        without_top=published_by_keras("vgg16", "vgg16", "6d6bbae143d832006294945121d1f1fc", top=False),
+        layers={
+            f"block{block}_conv{index}": f"conv{block}_{index}"
+            for block, (depth, _) in BLOCKS.items()
+            for index in range(1, depth + 1)
+        },
+        fully_connected=("fc1", "fc2"),
+        otherwise="start from --init=hed, which is installed (with the solver for fresh heads, see the README)",
+    )
 
     def __init__(
         self,
@@ -45,15 +64,13 @@ class VGG16(keras.layers.Layer):
         trained_stride: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(output_stride, implementation, **kwargs)
         trained_stride = trained_stride or output_stride
         if trained_stride not in (8, 16, 32):
             raise ValueError(f"VGG-16 has output stride 8, 16 or 32, got {trained_stride}.")
         if output_stride not in (2, 4, 8, 16, 32) or output_stride > trained_stride:
             raise ValueError(f"VGG-16 trained at stride {trained_stride} cannot be run at stride {output_stride}.")
-        self.output_stride = output_stride
         self.pool5a = pool5a
-        self.implementation = implementation
         self.trained_stride = trained_stride
         pools = []  # rate and stride of each
         stride_so_far, rate = 1, 1
@@ -68,7 +85,6 @@ class VGG16(keras.layers.Layer):
         self.pool5a_rate = rate
         for block, (depth, channels) in self.BLOCKS.items():
             for index in range(1, depth + 1):
-                name = f"conv{block}_{index}"
                 convolution = AtrousConv2D(
                     channels,
                     3,
@@ -78,9 +94,9 @@ class VGG16(keras.layers.Layer):
                     activation="relu",
                     kernel_initializer="he_normal",
                     dtype=self.dtype_policy,
-                    name=name,
+                    name=f"conv{block}_{index}",
                 )
-                setattr(self, name, convolution)
+                self._add(convolution)
 
     def call(self, x: tf.Tensor, before_pool5: bool = False) -> tf.Tensor:
         """Runs the trunk.
@@ -103,5 +119,4 @@ class VGG16(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        names = ("output_stride", "pool5a", "implementation", "trained_stride")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        return super().get_config() | {"pool5a": self.pool5a, "trained_stride": self.trained_stride}

@@ -124,9 +124,13 @@ def _only_writer(folder: str) -> Iterator[None]:
         if folder not in _holds:
             descriptor = os.open(folder, os.O_RDONLY)
             try:
-                _lock(descriptor, folder)
-            except BaseException:
+                lock(descriptor, _LONGEST_WAIT_SECONDS)
+            except BaseException as error:
                 os.close(descriptor)
+                if isinstance(error, BlockingIOError):
+                    raise UserError(
+                        f"another process is writing to {folder}; wait for it, or name another --out."
+                    ) from None
                 raise
             _holds[folder] = _Hold(descriptor, 0)
         _holds[folder].writers += 1
@@ -139,20 +143,30 @@ def _only_writer(folder: str) -> Iterator[None]:
                 os.close(_holds.pop(folder).descriptor)
 
 
-def _lock(descriptor: int, folder: str) -> None:
-    until = time.monotonic() + _LONGEST_WAIT_SECONDS
+def lock(descriptor: int, patience_seconds: float = 0.0) -> OSError | None:
+    """Locks an open file or folder until it is closed, which the end of the process does too.
+
+    Args:
+        descriptor: of the file or folder.
+        patience_seconds: how long to wait for another process that has locked it.
+
+    Returns:
+        None; or why nothing can be locked there, as on some network file systems.
+
+    Raises:
+        BlockingIOError: another process has locked it for longer than that.
+    """
+    until = time.monotonic() + patience_seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return None
         except BlockingIOError:
-            if time.monotonic() > until:
-                raise UserError(
-                    f"another process is writing to {folder}; wait for it, or name another --out."
-                ) from None
+            if time.monotonic() >= until:
+                raise
             time.sleep(0.05)
-        except OSError:  # some network file systems cannot lock a folder
-            return
+        except OSError as error:
+            return error
 
 
 def refuse_existing(path: str, overwrite: bool) -> None:

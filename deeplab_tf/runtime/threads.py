@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import itertools
+import math
+import os
 from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
@@ -12,8 +14,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def usable_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def map_in_order(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 1, ahead: int = 2
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int = 1,
+    ahead: int = 2,
+    cost: Callable[[Item], float] = lambda _: 0,
+    budget: float = math.inf,
 ) -> Generator[Result, None, None]:
     """Calls a function for each item in other threads, while the caller uses the results before.
 
@@ -21,24 +34,30 @@ def map_in_order(
 
     Args:
         function: from an item to its result.
-        items: any number of them; they are taken one by one, as results are asked for.
+        items: any number of them; they are taken one by one, as results are needed.
         workers: threads, >= 1.
         ahead: how many results, finished or not, wait while the caller uses one, >= 0.
+        cost: what an item takes from when it is given to a thread until its result is yielded, such as bytes.
+        budget: how much all of those may take together. An item that takes more runs alone.
 
     Yields:
         The results in the order of the items. What the function raises is raised in the place of its result.
     """
-    waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+    waiting: collections.deque[tuple[concurrent.futures.Future[Result], float]] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:
-                waiting.append(pool.submit(function, item))
+                more = cost(item)
+                while waiting and more + sum(taken for _, taken in waiting) > budget:
+                    yield waiting.popleft()[0].result()
+                waiting.append((pool.submit(function, item), more))
+                del item  # so that only its result is kept
                 if len(waiting) > ahead:
-                    yield waiting.popleft().result()
+                    yield waiting.popleft()[0].result()
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
 
 

@@ -25,7 +25,7 @@ from deeplab_tf.runtime import devices
 from deeplab_tf.runtime.devices import MakeBatches
 from deeplab_tf.training import stop_signals
 from deeplab_tf.training.checkpoints import Checkpoints
-from deeplab_tf.training.optimizer import build_optimizer, build_schedule, is_classifier
+from deeplab_tf.training.optimizer import build_optimizer, build_schedule, lr_multipliers
 from deeplab_tf.training.progress import Progress, Summaries
 from deeplab_tf.training.step import build_train_step
 from deeplab_tf.training.summary import summary, training_picture
@@ -101,8 +101,9 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> tuple[DeepLab, ke
     with strategy.scope():
         model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
         check_crop_size(config, model)
+        require_groups(model, "optimizer.fresh_layers", config.optimizer.fresh_layers)
         freeze(model, config.train.frozen_layers)
-        optimizer = _build_solver(config)
+        optimizer = _build_solver(config, model)
         optimizer.build(model.trainable_variables)
     return model, optimizer
 
@@ -131,14 +132,28 @@ def freeze(model: DeepLab, groups: Sequence[str]) -> None:
     Raises:
         UserError: a group that the network does not have.
     """
-    by_group: dict[str, list[keras.Variable]] = {}
-    for variable in model.trainable_variables:
-        by_group.setdefault(variable.path.split("/")[-2].split("_")[0], []).append(variable)
+    require_groups(model, "train.frozen_layers", groups)
+    variables = model.variable_groups()
     for group in groups:
-        if group not in by_group:
-            raise UserError(f"train.frozen_layers: there is no {group!r} among {', '.join(by_group)}.")
-        for variable in by_group[group]:
+        for variable in variables[group]:
             variable.trainable = False
+
+
+def require_groups(model: DeepLab, setting: str, groups: Sequence[str]) -> None:
+    """Refuses groups of layers that a network does not have.
+
+    Args:
+        model: the network.
+        setting: where they are named, for the message.
+        groups: such as "conv1" or "res2a".
+
+    Raises:
+        UserError: one that is not there.
+    """
+    known = model.variable_groups()
+    for group in groups:
+        if group not in known:
+            raise UserError(f"{setting}: there is no {group!r} among {', '.join(known)}.")
 
 
 def initialise(model: DeepLab, init: str, config: Config, make_batches: MakeBatches) -> None:
@@ -169,7 +184,7 @@ def initialise(model: DeepLab, init: str, config: Config, make_batches: MakeBatc
         print(weights.load_hed(model))
     elif os.path.isdir(init):
         known = workdirs.read_config(init).info.class_names
-        classifier = [(v, v.numpy()) for v in model.trainable_variables if is_classifier(v.path.split("/")[-2])]
+        classifier = [(v, v.numpy()) for v in model.variable_groups().get(model.head.classifier, [])]
         print(weights.load_weights(model, os.path.join(init, workdirs.WEIGHTS_FILE)))
         if tuple(known) != tuple(class_names) and len(known) == len(class_names):
             for variable, fresh in classifier:
@@ -186,8 +201,10 @@ def _first_images(make_batches: MakeBatches, model: DeepLab) -> tf.Tensor:
     return next(iter(crops.batch(_IMAGES_FOR_STATISTICS)))
 
 
-def _build_solver(config: Config) -> keras.optimizers.Optimizer:
+def _build_solver(config: Config, model: DeepLab) -> keras.optimizers.Optimizer:
     solver = config.optimizer
+    groups = model.variable_groups()
+    layers = {variable.path.split("/")[-2]: group for group, variables in groups.items() for variable in variables}
     schedule = build_schedule(
         solver.policy,
         solver.base_lr,
@@ -200,11 +217,11 @@ def _build_solver(config: Config) -> keras.optimizers.Optimizer:
     return build_optimizer(
         solver.name,
         schedule,
+        of_layers=lr_multipliers(
+            layers, model.head.classifier, solver.classifier_lr_mult, solver.fresh_layers, solver.fresh_lr_mult
+        ),
         momentum=solver.momentum,
         weight_decay=solver.weight_decay,
-        classifier_lr_mult=solver.classifier_lr_mult,
-        fresh_layers=solver.fresh_layers,
-        fresh_lr_mult=solver.fresh_lr_mult,
         beta_2=solver.beta_2,
         loss_scaling=config.train.precision == "float16",
     )

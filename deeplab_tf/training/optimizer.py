@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,57 +18,70 @@ class Multipliers:
     decay: float
 
 
-def is_classifier(layer: str) -> bool:
-    """Says whether a layer gives the scores: fc8 of VGG-16, fc1 of ResNet, as in the released networks."""
-    return layer.split("_")[0] in ("fc8", "fc1")
-
-
-def layer_multipliers(
-    layer: str, variable: str, classifier: float, fresh_layers: Sequence[str] = (), fresh: float = 1.0
-) -> Multipliers:
-    """Returns the released networks' multipliers.
-
-    Backbone, fc6 and fc7 1 / 2 for kernel / bias, classifier 10 / 20, decay 1 / 0.
+def lr_multipliers(
+    layers: Mapping[str, str],
+    classifier: str,
+    classifier_lr_mult: float,
+    fresh_layers: Collection[str] = (),
+    fresh_lr_mult: float = 1.0,
+) -> dict[str, float]:
+    """Returns each layer's factor of the learning rate: 1 for all but the classifier and what starts from scratch.
 
     Args:
-        layer: name of the layer, such as "conv1_1".
-        variable: "kernel" or "bias".
-        classifier: of the classifier's kernel: 10.
-        fresh_layers: groups ("conv5", "fc6") that start from scratch.
-        fresh: of the kernels of those groups.
+        layers: of each layer of the network, such as "conv1_1", the group it belongs to, such as "conv1".
+        classifier: the group of the classifier.
+        classifier_lr_mult: its factor, 10 in the released networks.
+        fresh_layers: groups that start from scratch.
+        fresh_lr_mult: their factor. The classifier keeps its own.
+    """
+    factors = dict.fromkeys(fresh_layers, fresh_lr_mult) | {classifier: classifier_lr_mult}
+    return {layer: factors.get(group, 1.0) for layer, group in layers.items()}
+
+
+def variable_multipliers(path: str, of_layers: Mapping[str, float]) -> Multipliers:
+    """Returns a variable's multipliers, the released networks': biases learn twice as fast as kernels, without decay.
+
+    Args:
+        path: of the variable, ends "layer/kernel" or "layer/bias".
+        of_layers: from `lr_multipliers`.
 
     Raises:
         ValueError: a trainable variable that no rule covers.
     """
-    group = layer.split("_")[0]
-    if is_classifier(layer):
-        lr = classifier
-    elif group in fresh_layers:
-        lr = fresh
-    elif group.startswith(("conv", "res", "stem", "block", "top", "fc6", "fc7")):
-        lr = 1.0
-    else:
-        raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")
-    if variable == "kernel":
-        return Multipliers(lr, 1.0)
-    if variable == "bias":
-        return Multipliers(2 * lr, 0.0)
+    *_, layer, variable = path.split("/")
+    if layer in of_layers and variable == "kernel":
+        return Multipliers(of_layers[layer], 1.0)
+    if layer in of_layers and variable == "bias":
+        return Multipliers(2 * of_layers[layer], 0.0)
     raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")
 
 
 class _PerVariable:
-    """Gives a Keras optimizer multipliers per variable. Mixed in before the optimizer's class."""
+    """Gives a Keras optimizer multipliers per variable. Mixed in before the optimizer's class.
 
-    def __init__(self, rule: Callable[[str], Multipliers], weight_decay: float, **kwargs: Any) -> None:
+    Args:
+        of_layers: from `lr_multipliers`.
+        weight_decay: of kernels.
+        **kwargs: of the optimizer.
+    """
+
+    def __init__(self, of_layers: Mapping[str, float], weight_decay: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._rule = rule
+        # Not a dict, which Keras would track.
+        self._of_layers = tuple(of_layers.items())
         self._decay = weight_decay
         self._multipliers: list[Multipliers] = []
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Looks up every variable's multipliers; an uncovered one is an error here, not a silent default."""
-        self._multipliers = [self._rule(variable.path) for variable in variables]
+        of_layers = dict(self._of_layers)
+        self._multipliers = [variable_multipliers(variable.path, of_layers) for variable in variables]
         super().build(variables)  # type: ignore[misc]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()  # type: ignore[misc]
+        return config | {"of_layers": dict(self._of_layers), "weight_decay": self._decay}
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -160,11 +173,9 @@ def build_optimizer(
     name: str,
     schedule: keras.optimizers.schedules.LearningRateSchedule,
     *,
+    of_layers: Mapping[str, float],
     momentum: float,
     weight_decay: float,
-    classifier_lr_mult: float,
-    fresh_layers: Sequence[str] = (),
-    fresh_lr_mult: float = 1.0,
     beta_2: float = 0.999,
     loss_scaling: bool = False,
 ) -> keras.optimizers.Optimizer:
@@ -173,27 +184,20 @@ def build_optimizer(
     Args:
         name: "sgd" or "adam".
         schedule: of the learning rate.
+        of_layers: each layer's factor of the learning rate, from `lr_multipliers`.
         momentum: of sgd.
         weight_decay: of kernels.
-        classifier_lr_mult: 10 in the paper.
-        fresh_layers: groups of layers that start from scratch.
-        fresh_lr_mult: of those.
         beta_2: of adam, its memory of squared gradients.
         loss_scaling: scale the loss dynamically, for float16. Gradients are unscaled before the decay is added.
 
     Raises:
         ValueError: another name.
     """
-
-    def rule(path: str) -> Multipliers:
-        layer, variable = path.split("/")[-2:]
-        return layer_multipliers(layer, variable, classifier_lr_mult, fresh_layers, fresh_lr_mult)
-
     optimizer: keras.optimizers.Optimizer
     if name == "sgd":
-        optimizer = CaffeSGD(rule, weight_decay, learning_rate=schedule, momentum=momentum)
+        optimizer = CaffeSGD(of_layers, weight_decay, learning_rate=schedule, momentum=momentum)
     elif name == "adam":
-        optimizer = PerLayerAdam(rule, weight_decay, learning_rate=schedule, beta_2=beta_2)
+        optimizer = PerLayerAdam(of_layers, weight_decay, learning_rate=schedule, beta_2=beta_2)
     else:
         raise ValueError(f"the optimizer must be sgd or adam, got {name!r}.")
     return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer

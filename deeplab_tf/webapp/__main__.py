@@ -95,27 +95,15 @@ def load(path: str) -> ServedModel:
     Raises:
         UserError: neither of these, damaged, or flags that do not go with it.
     """
-    from deeplab_tf import workdir
-    from deeplab_tf.export import load as exported
-    from deeplab_tf.inference.probabilities import build_predictor
-    from deeplab_tf.inference.segmenter import Segmenter
     from deeplab_tf.webapp.served_model import ServedModel
 
-    without_crf = ""
-    if exported.is_exported(path):
-        (description, labels_of, probabilities_of), config = model_flags.load_exported(path)
-        has_probabilities = probabilities_of is not None
-        segmenter = Segmenter(probabilities_of or labels_of, config.info, has_probabilities)
-        if description.crf:
-            without_crf = "this model has the CRF inside."
-        elif not has_probabilities:
-            without_crf = (
-                "this model answers labels, and the CRF needs probabilities. Take the workdir or a SavedModel."
-            )
-    else:
-        model, config = workdir.load(path, model_flags.configure(workdir.read_config(path)), FLAGS.best)
-        segmenter = Segmenter(build_predictor(model, config.inference), config.info)
-    return ServedModel(f"{config.experiment} on {config.info.name}", segmenter, config.crf, without_crf)
+    loaded = model_flags.load_segmenter(path)
+    without_crf, config = "", loaded.config
+    if loaded.crf_inside:
+        without_crf = "this model has the CRF inside."
+    elif not loaded.segmenter.has_probabilities:
+        without_crf = "this model answers labels, and the CRF needs probabilities. Take the workdir or a SavedModel."
+    return ServedModel(f"{config.experiment} on {config.info.name}", loaded.segmenter, config.crf, without_crf)
 
 
 if __name__ == "__main__":

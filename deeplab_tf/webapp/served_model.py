@@ -11,6 +11,7 @@ import numpy as np
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
+from deeplab_tf.inference.labels import labels_of
 from deeplab_tf.inference.segmenter import Segmenter
 
 
@@ -89,8 +90,7 @@ class ServedModel:
         with self._lock:
             begin = time.monotonic()
             refined = dense_crf(segmented.image, segmented.probabilities, params)
-            labels = np.argmax(refined, axis=-1).astype(np.uint8)
-            return Refined(params, labels, time.monotonic() - begin)
+            return Refined(params, labels_of(refined), time.monotonic() - begin)
 
     def warm_up(self) -> None:
         """Builds the graphs, so that the first image is not the slowest."""

@@ -14,7 +14,7 @@ _NAME = "the file"
 def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
     """Decodes an image file that somebody else made, to the pixels that the other commands see.
 
-    It is not rotated by its EXIF orientation. The size is looked at before anything is decoded, so that a small file
+    It is turned upright by its EXIF orientation. The size is looked at before anything is decoded, so that a small file
     of very many pixels costs nothing. Of several frames the first counts.
 
     Args:

@@ -6,7 +6,7 @@
     names.py  names of the released networks -> names of this project's variables
     hdf5.py   this project's own .weights.h5; hdf5_probe.py looks at an HDF5 file from a safe distance
     hed.py    a VGG-16 trunk trained for edges
-    imagenet.py, keras_*.py  the ImageNet networks of Keras applications: names, the layout of .h5, the cache
+    imagenet.py  ImageNet's weights, from where the backbone says: keras_cache.py, readers/keras_h5.py, installed.py
     fit.py    which experiments a file belongs to
     report.py every tensor is matched, checked and reported; only then the model changes
 

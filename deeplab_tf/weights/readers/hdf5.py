@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 import h5py
 import numpy as np
 
+from deeplab_tf.networks.pretrained import Tensor
 from deeplab_tf.weights.readers import hdf5_probe
-from deeplab_tf.weights.report import Tensor
 
 
 @contextlib.contextmanager

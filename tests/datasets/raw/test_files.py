@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets.raw import files as raw_files
 from deeplab_tf.errors import UserError
@@ -101,11 +101,45 @@ def test_a_png_without_its_end_is_stored_whole(tmp_path: Path) -> None:
     assert raw_files.read_image(tmp_path / "open.png").endswith(data[-12:])
 
 
-def test_the_exif_orientation_is_not_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("number", range(2, 9))
+def test_photographs_are_stored_upright_and_without_the_mark(tmp_path: Path, extension: str, number: int) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees
-    Image.fromarray(np.zeros((8, 20, 3), np.uint8)).save(tmp_path / "turned.webp", exif=exif)
-    assert decoded(raw_files.read_image(tmp_path / "turned.webp")).size == (20, 8)
+    exif[0x0112] = number
+    path = tmp_path / f"turned.{extension}"
+    Image.fromarray(COLOURS[:9]).save(path, exif=exif)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    result = decoded(raw_files.read_image(path))
+    assert result.getexif().get(0x0112, 1) == 1
+    np.testing.assert_array_equal(np.asarray(result), expected)
+    assert raw_files.read_size(path) == result.size
+
+
+def test_an_upright_photograph_with_exif_data_keeps_its_bytes(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 1, "a camera"
+    Image.fromarray(COLOURS).save(tmp_path / "upright.jpg", exif=exif)
+    assert raw_files.read_image(tmp_path / "upright.jpg") == (tmp_path / "upright.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("number", [5, 6, 7, 8])
+@pytest.mark.parametrize("drawn_on", ["upright", "stored"])
+def test_the_size_says_whether_a_mask_was_drawn_on_the_upright_picture(
+    tmp_path: Path, number: int, drawn_on: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    Image.fromarray(COLOURS[:9]).save(tmp_path / "image.png", exif=exif)
+    stored = (COLOURS[:9, :, 0] > 40).astype(np.uint8)
+    with Image.open(tmp_path / "image.png") as image:
+        expected = (np.asarray(ImageOps.exif_transpose(image))[:, :, 0] > 40).astype(np.uint8)
+    Image.fromarray(expected if drawn_on == "upright" else stored).save(tmp_path / "mask.png")
+    example = raw_files.read_example("x", tmp_path / "image.png", tmp_path / "mask.png", 2)
+    assert example.labels is not None
+    np.testing.assert_array_equal(example.labels, expected)
+    if example.labels_png:
+        np.testing.assert_array_equal(np.asarray(decoded(example.labels_png)), expected)
 
 
 def test_a_32_bit_image_is_refused(tmp_path: Path) -> None:

@@ -57,34 +57,34 @@ PICTURES = [
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 @pytest.mark.parametrize("crf", [None, CrfParams(iterations=1)])
-def test_answers_are_those_of_one_image_alone_in_order(batch_size, crf):
+def test_labels_are_those_of_one_image_alone_in_order(batch_size, crf):
     segmenter = Segmenter(Colours(), INFO, crf=crf)
-    answers = segment_block(segmenter, PICTURES, batch_size)
-    assert [entry.input for entry in answers.entries] == list("abcdefg")
-    for one, entry, labels in zip(PICTURES, answers.entries, answers.labels, strict=True):
+    segmented = segment_block(segmenter, PICTURES, batch_size)
+    assert [entry.input for entry in segmented.entries] == list("abcdefg")
+    for one, entry, labels in zip(PICTURES, segmented.entries, segmented.labels, strict=True):
         if one.input in "cef":
             assert labels == b"" and entry.reason
             continue
         expected = segmenter.segment(one.data).labels
         np.testing.assert_array_equal(pixels(labels), expected)
         assert entry.size == expected.shape and not entry.reason
-    assert "cannot decode" in answers.entries[2].reason
-    assert answers.entries[4].reason == "no such file" and answers.entries[4].record == "id"
-    assert "fit into memory" in answers.entries[5].reason
-    assert answers.network_seconds > 0 and (answers.crf_seconds > 0) == (crf is not None)
+    assert "cannot decode" in segmented.entries[2].reason
+    assert segmented.entries[4].reason == "no such file" and segmented.entries[4].record == "id"
+    assert "fit into memory" in segmented.entries[5].reason
+    assert segmented.network_seconds > 0 and (segmented.crf_seconds > 0) == (crf is not None)
 
 
-def test_images_of_one_size_are_asked_together():
+def test_images_of_one_size_are_segmented_together():
     model = Colours()
     segment_block(Segmenter(model, INFO), [*PICTURES[:5], PICTURES[6]], 2)
     assert sorted(model.shapes) == [(2, 5, 7, 3), (5, 7, 3), (6, 7, 3)]
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_asked_one_by_one():
+def test_a_batch_that_does_not_fit_into_memory_is_segmented_one_by_one():
     model = Colours(most_images=1)
-    answers = segment_block(Segmenter(model, INFO), [PICTURES[0], PICTURES[3]], 8)
-    assert all(answers.labels) and model.shapes == [(2, 5, 7, 3), (5, 7, 3), (5, 7, 3)]
+    segmented = segment_block(Segmenter(model, INFO), [PICTURES[0], PICTURES[3]], 8)
+    assert all(segmented.labels) and model.shapes == [(2, 5, 7, 3), (5, 7, 3), (5, 7, 3)]
 
 
-def test_an_empty_block_has_no_answers():
+def test_an_empty_block_has_no_labels():
     assert segment_block(Segmenter(Colours(), INFO), [], 4).entries == []

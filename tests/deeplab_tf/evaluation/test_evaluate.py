@@ -14,14 +14,14 @@ from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation import charts, protocol, report
 from deeplab_tf.evaluation.evaluate import EXTREMES, evaluate, format_table
+from deeplab_tf.evaluation.results import Result
 from deeplab_tf.experiments import EXPERIMENTS
-from deeplab_tf.inference.answers import Answer
 from tests.references import slow_confusion_matrix, slow_iou
 
 INFO = DatasetInfo("toy", ("background", "cat", "dog <b>", "never"), pascal_palette(4))
 
 
-def answer(number, wrong=0.3, refined=True):
+def result(number, wrong=0.3, refined=True):
     rng = np.random.default_rng(number)
     shape = (40 + number, 61)
     labels = (np.indices(shape).sum(axis=0) // 12 % 3).astype(np.int32)
@@ -29,22 +29,22 @@ def answer(number, wrong=0.3, refined=True):
     after = np.where(rng.random(shape) < wrong / 2, rng.integers(0, 3, shape), labels).astype(np.uint8)
     labels[:2] = 255
     image = rng.integers(0, 256, (*shape, 3), np.uint8)
-    return Answer(f"image_{number}", image, labels, network, after if refined else None, 0.5, 0.25 if refined else None)
+    return Result(f"image_{number}", image, labels, network, after if refined else None, 0.5, 0.25 if refined else None)
 
 
-def run(answers, out_dir, **options):
-    return evaluate(iter(answers), len(answers), INFO, out_dir=str(out_dir), **options)
+def run(results, out_dir, **options):
+    return evaluate(iter(results), len(results), INFO, out_dir=str(out_dir), **options)
 
 
 def test_metrics_are_those_of_all_pixels_before_and_after_the_crf(tmp_path):
-    answers = [answer(number) for number in range(7)]
-    evaluation = run(answers, tmp_path, with_crf=True)
+    results = [result(number) for number in range(7)]
+    evaluation = run(results, tmp_path, with_crf=True)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics == evaluation.metrics
     assert metrics["num_images"] == 7 and metrics["seconds_per_image"] == 0.5
-    labels = np.concatenate([one.labels.ravel() for one in answers])
+    labels = np.concatenate([one.truth.ravel() for one in results])
     for index, found in enumerate((metrics, metrics["crf"])):
-        predictions = np.concatenate([one.predictions[index].ravel() for one in answers])
+        predictions = np.concatenate([one.predicted[index].ravel() for one in results])
         ious = [slow_iou(labels, predictions, label) for label in range(4)]
         assert list(found["per_class_iou"].values()) == pytest.approx(ious) and ious[3] is None
         assert found["miou"] == pytest.approx(np.mean(ious[:3]))
@@ -60,51 +60,51 @@ def test_metrics_are_those_of_all_pixels_before_and_after_the_crf(tmp_path):
 
 
 def test_absent_classes_count_as_zero_where_that_is_asked_for(tmp_path):
-    answers = [answer(number, refined=False) for number in range(2)]
-    left_out = run(answers, tmp_path).metrics["miou"]
-    assert run(answers, tmp_path, absent_as_zero=True).metrics["miou"] == pytest.approx(left_out * 3 / 4)
+    results = [result(number, refined=False) for number in range(2)]
+    left_out = run(results, tmp_path).metrics["miou"]
+    assert run(results, tmp_path, absent_as_zero=True).metrics["miou"] == pytest.approx(left_out * 3 / 4)
 
 
 def test_the_best_and_worst_images_are_kept_in_order_and_apart(tmp_path):
     wrong = [0.8, 0.1, 0.5, 0.3, 0.7, 0.2, 0.9, 0.4, 0.6, 0.0]
-    evaluation = run([answer(number, share) for number, share in enumerate(wrong)], tmp_path, with_crf=True)
-    best, worst = ([one.answer.image_id for one in kept] for kept in (evaluation.best, evaluation.worst))
+    evaluation = run([result(number, share) for number, share in enumerate(wrong)], tmp_path, with_crf=True)
+    best, worst = ([one.result.image_id for one in kept] for kept in (evaluation.best, evaluation.worst))
     by_share = [f"image_{number}" for number in np.argsort(wrong)]
     assert best == by_share[:EXTREMES] and worst == by_share[: -EXTREMES - 1 : -1]
-    few = run([answer(number, refined=False) for number in range(5)], tmp_path)
+    few = run([result(number, refined=False) for number in range(5)], tmp_path)
     assert len(few.best) == EXTREMES and len(few.worst) == 1
 
 
 def test_an_image_without_labels_is_neither_best_nor_worst(tmp_path):
-    empty = answer(0)._replace(labels=np.full((40, 61), 255, np.int32))
-    evaluation = run([empty, answer(1)], tmp_path, with_crf=True)
-    assert [one.answer.image_id for one in evaluation.best + evaluation.worst] == ["image_1"]
+    empty = result(0)._replace(truth=np.full((40, 61), 255, np.int32))
+    evaluation = run([empty, result(1)], tmp_path, with_crf=True)
+    assert [one.result.image_id for one in evaluation.best + evaluation.worst] == ["image_1"]
 
 
 def test_the_trimap_is_in_the_metrics_and_drawn(tmp_path):
-    metrics = run([answer(0), answer(1)], tmp_path, with_crf=True, with_trimap=True).metrics
+    metrics = run([result(0), result(1)], tmp_path, with_crf=True, with_trimap=True).metrics
     assert set(metrics["trimap"]) == {"border", "widths", "network", "crf"}
     picture = xml.etree.ElementTree.parse(tmp_path / "trimap.svg").getroot()
-    assert picture.tag.endswith("svg") and "trimap" not in run([answer(0, refined=False)], tmp_path / "plain").metrics
+    assert picture.tag.endswith("svg") and "trimap" not in run([result(0, refined=False)], tmp_path / "plain").metrics
 
 
 def test_unknown_score_classes_are_refused(tmp_path):
     with pytest.raises(UserError, match="--score_classes names cow"):
-        run([answer(0)], tmp_path, score_classes=["cow"])
+        run([result(0)], tmp_path, score_classes=["cow"])
 
 
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     alive, most = [], 0
 
-    def answers():
+    def results():
         nonlocal most
         for number in range(40):
-            made = answer(number % 5)
+            made = result(number % 5)
             alive.append(weakref.ref(made.image))
             most = max(most, sum(one() is not None for one in alive))
             yield made
 
-    evaluate(answers(), 40, INFO, with_crf=True, out_dir=str(tmp_path))
+    evaluate(results(), 40, INFO, with_crf=True, out_dir=str(tmp_path))
     # Best, worst, six for the panel, and the one in use.
     assert 2 <= most <= 2 * EXTREMES + 6 + 2
 
@@ -134,7 +134,7 @@ class Checker(html.parser.HTMLParser):
 def page(tmp_path, config=None, **options):
     config = dataclasses.replace(config or EXPERIMENTS["vgg16_large_fov"], dataset=INFO)
     with_crf = options.pop("with_crf", True)
-    evaluation = run([answer(number, refined=with_crf) for number in range(9)], tmp_path, with_crf=with_crf, **options)
+    evaluation = run([result(number, refined=with_crf) for number in range(9)], tmp_path, with_crf=with_crf, **options)
     about = report.About(
         "vgg16_large_fov on toy val",
         "2026-11-26",

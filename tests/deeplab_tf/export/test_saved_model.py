@@ -23,7 +23,8 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.export import saved_model
 from deeplab_tf.export.description import Description
-from deeplab_tf.export.saved_model import decode_image, export_saved_model, is_saved_model, load_saved_model
+from deeplab_tf.export.saved_model import export_saved_model, is_saved_model, load_saved_model
+from deeplab_tf.images.decode import decode_image
 from deeplab_tf.inference.probabilities import bytes_per_pixel, predict_probabilities
 from deeplab_tf.networks.deeplab import build_network
 from tests.processes import resident_bytes
@@ -114,7 +115,7 @@ def test_a_loaded_export_knows_its_configuration_and_predicts_any_size(exported)
     model, path = exported
     assert is_saved_model(path) and not is_saved_model(os.path.dirname(path))
     assert path.endswith(os.path.join("saved_model", "1"))
-    predict, description = load_saved_model(path)
+    description, _, predict, _ = load_saved_model(path)
     assert description == Description(CONFIG, model.mean_rgb, bytes_per_pixel=bytes_per_pixel(model, CONFIG.inference))
     assert description.size == (None, None) and not description.crf
     for size in ((1, 1), (20, 33)):
@@ -130,9 +131,13 @@ def test_an_existing_export_is_kept_unless_it_may_be_overwritten(tmp_path):
     path = export_saved_model(model, CONFIG, str(tmp_path))
     with pytest.raises(UserError, match=r"saved_model/1 exists; add --overwrite"):
         export_saved_model(other, CONFIG, str(tmp_path))
-    np.testing.assert_allclose(load_saved_model(path)[0](image), predict_probabilities(model, image), atol=1e-5)
+    np.testing.assert_allclose(
+        load_saved_model(path).probabilities_of(image), predict_probabilities(model, image), atol=1e-5
+    )
     assert export_saved_model(other, CONFIG, str(tmp_path), overwrite=True) == path
-    np.testing.assert_allclose(load_saved_model(path)[0](image), predict_probabilities(other, image), atol=1e-5)
+    np.testing.assert_allclose(
+        load_saved_model(path).probabilities_of(image), predict_probabilities(other, image), atol=1e-5
+    )
     assert os.listdir(tmp_path) == ["saved_model"]  # nothing half-written is left
 
 
@@ -140,7 +145,7 @@ def test_the_mirrored_image_and_several_scales_are_inside_the_export(tmp_path):
     model = tiny_network(scales=(1.0, 0.75, 0.5))
     image = picture(30, 71)
     config = dataclasses.replace(CONFIG, inference=InferenceConfig(flip=True))
-    predict, _ = load_saved_model(export_saved_model(model, config, str(tmp_path)))
+    predict = load_saved_model(export_saved_model(model, config, str(tmp_path))).probabilities_of
     np.testing.assert_allclose(predict(image), predict_probabilities(model, image, config.inference), atol=1e-5)
     assert np.abs(predict(image) - predict_probabilities(model, image)).max() > 1e-3
 
@@ -148,7 +153,7 @@ def test_the_mirrored_image_and_several_scales_are_inside_the_export(tmp_path):
 def test_tiles_are_inside_the_export(tmp_path):
     model = tiny_network()
     config = dataclasses.replace(CONFIG, inference=InferenceConfig(tile=33, tile_overlap=17))
-    predict, _ = load_saved_model(export_saved_model(model, config, str(tmp_path)))
+    predict = load_saved_model(export_saved_model(model, config, str(tmp_path))).probabilities_of
     image = picture(50, 71)
     np.testing.assert_allclose(predict(image), predict_probabilities(model, image, config.inference), atol=1e-5)
 
@@ -175,7 +180,7 @@ def test_a_fixed_size_is_the_only_one_that_is_taken(tmp_path):
     assert signature.structured_input_signature[1]["images"].shape == (None, 30, 41, 3)
     assert signature.structured_outputs["labels"].shape == (None, 30, 41)
     image = picture(30, 41)
-    predict, description = load_saved_model(path)
+    description, _, predict, _ = load_saved_model(path)
     assert description.size == (30, 41)
     np.testing.assert_allclose(predict(image), predict_probabilities(model, image), atol=1e-5)
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -187,7 +192,7 @@ def test_the_crf_inside_answers_like_dense_crf_after_the_network(tmp_path):
     crf = CrfParams(w1=3, sigma_alpha=20, sigma_beta=20, w2=2, sigma_gamma=2, iterations=3)
     config = dataclasses.replace(CONFIG, crf=crf)
     path = export_saved_model(model, config, str(tmp_path), crf=True)
-    predict, description = load_saved_model(path)
+    description, _, predict, _ = load_saved_model(path)
     assert description.crf and description.config.crf == crf
     images = np.stack([smooth_picture(30, 41, seed) for seed in range(2)])
     wanted = np.stack([dense_crf(image, predict_probabilities(model, image), crf) for image in images])
@@ -261,7 +266,7 @@ def test_reduced_precision_halves_the_weights_and_keeps_the_labels(exported, tmp
     smaller = export_saved_model(reduced, config, str(tmp_path))
     assert folder_bytes(os.path.join(smaller, "variables")) < 0.6 * folder_bytes(os.path.join(path, "variables"))
     image = picture(41, 57)
-    predict, description = load_saved_model(smaller)
+    description, _, predict, _ = load_saved_model(smaller)
     assert description.config.train.precision == precision
     np.testing.assert_array_equal(predict(image), predict_probabilities(reduced, image))
     wanted = predict_probabilities(model, image)

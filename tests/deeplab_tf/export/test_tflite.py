@@ -56,7 +56,7 @@ def operations(path):
 @pytest.mark.parametrize("name", tflite.FORMATS)
 def test_a_file_answers_the_labels_of_the_network(converted, name):
     model, written = converted
-    labels = load_exported(written[name].path).labels
+    labels = load_exported(written[name].path).labels_of
     least = {"tflite": 1.0, "tflite_float16": 1.0, "tflite_dynamic": 0.98, "tflite_int8": 0.97}[name]
     for picture in pictures():
         probabilities = predict_probabilities(model, picture)
@@ -98,7 +98,7 @@ def test_a_file_holds_names_and_configuration(converted):
 
 def test_images_of_other_sizes_are_made_to_fit(converted):
     model, written = converted
-    labels = load_exported(written["tflite"].path).labels
+    labels = load_exported(written["tflite"].path).labels_of
     small = pictures()[0][:20, :30]
     padded, inside = fit_image(small, SIZE, model.mean_rgb)
     assert inside == (20, 30)

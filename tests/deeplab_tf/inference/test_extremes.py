@@ -20,7 +20,7 @@ from deeplab_tf.inference.probabilities import build_predictor, predict_probabil
 from deeplab_tf.runtime import memory
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule
 from deeplab_tf.training.step import build_train_step
-from tests.tiny import tiny_network
+from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
 
 def picture(height, width, seed=0):
@@ -30,7 +30,11 @@ def picture(height, width, seed=0):
 def train_once(model, labels):
     """The loss of a step, and whether all weights are finite after it."""
     optimizer = build_optimizer(
-        "sgd", build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1), momentum=0.9, weight_decay=0.0, classifier_lr_mult=10.0
+        "sgd",
+        build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1),
+        momentum=0.9,
+        weight_decay=0.0,
+        of_layers=TINY_MULTIPLIERS,
     )
     step, _ = build_train_step(model, optimizer, tf.distribute.get_strategy(), 255)
     batch = {
@@ -179,7 +183,7 @@ def test_an_exported_model_knows_how_much_memory_an_image_takes(little_memory, m
     info = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
     config = dataclasses.replace(experiment_config("vgg16_large_fov"), dataset=info)
     path = export_saved_model(tiny_network(), config, str(tmp_path), crf=True)
-    ask = load_exported(path).probabilities
+    ask = load_exported(path).probabilities_of
     with pytest.raises(UserError, match=r"image of 300x200 pixels takes .* in one piece.*free.*Export .*--tile=1025"):
         ask(picture(200, 300))
     needed = 1.25 * inference.bytes_per_pixel(tiny_network(), config.inference) * 60_000 + 4 * 3 * 60_000 * 3
@@ -194,4 +198,4 @@ def test_an_exported_model_knows_how_much_memory_an_image_takes(little_memory, m
     # One size only: larger images are scaled down to it.
     path = export_saved_model(tiny_network(), config, str(tmp_path / "one_size"), size=(33, 41))
     monkeypatch.setattr(memory, "available_bytes", lambda: 0)
-    assert load_exported(path).probabilities(picture(200, 300)).shape == (200, 300, 3)
+    assert load_exported(path).probabilities_of(picture(200, 300)).shape == (200, 300, 3)

@@ -11,7 +11,8 @@ from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
-from deeplab_tf.inference.segmenter import Segmenter, segment_all
+from deeplab_tf.inference.pipeline import segment_all
+from deeplab_tf.inference.segmenter import Segmenter
 
 INFO = DatasetInfo("three", ("background", "red", "green"), pascal_palette(3))
 CRF = CrfParams(w1=4, sigma_alpha=5, sigma_beta=20, w2=3, sigma_gamma=2, iterations=3)

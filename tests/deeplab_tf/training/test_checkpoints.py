@@ -9,7 +9,7 @@ import tensorflow as tf
 from deeplab_tf.errors import UserError
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule
-from tests.tiny import tiny_network
+from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
 DATA, INDEX = ".data-00000-of-00001", ".index"
 
@@ -18,7 +18,7 @@ def checkpoints(folder, seed=1, keep=3, loss_scaling=False, hidden_units=4):
     model = tiny_network(seed=seed, hidden_units=hidden_units)
     schedule = build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1)
     optimizer = build_optimizer(
-        "sgd", schedule, momentum=0.9, weight_decay=5e-4, classifier_lr_mult=10.0, loss_scaling=loss_scaling
+        "sgd", schedule, momentum=0.9, weight_decay=5e-4, of_layers=TINY_MULTIPLIERS, loss_scaling=loss_scaling
     )
     optimizer.build(model.trainable_variables)
     return Checkpoints(str(folder), model, optimizer, keep)

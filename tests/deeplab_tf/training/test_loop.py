@@ -14,7 +14,7 @@ from deeplab_tf.training.loop import freeze
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule
 from deeplab_tf.training.step import build_train_step
 from tests.references import slow_cross_entropy
-from tests.tiny import tiny_network
+from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,7 +33,7 @@ def batch(rows, iter_size, size=33, seed=0):
 
 def solver(name="sgd"):
     schedule = build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1)
-    return build_optimizer(name, schedule, momentum=0.9, weight_decay=5e-4, classifier_lr_mult=10.0)
+    return build_optimizer(name, schedule, momentum=0.9, weight_decay=5e-4, of_layers=TINY_MULTIPLIERS)
 
 
 def mean_loss(logits, labels, stride):
@@ -116,7 +116,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 from deeplab_tf.training.step import build_train_step
 from tests.deeplab_tf.training.test_loop import batch, solver
-from tests.tiny import tiny_network
+from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
 def run(strategy, name):
     with strategy.scope():
@@ -208,14 +208,14 @@ tf.config.set_logical_device_configuration(
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule
 from deeplab_tf.training.step import build_train_step
 from tests.deeplab_tf.training.test_loop import batch
-from tests.tiny import tiny_network
+from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     model = tiny_network(hidden_units=4)
     schedule = build_schedule("poly", 1e-2, 100, 0.9, 1, 0.1)
     optimizer = build_optimizer(
-        "sgd", schedule, momentum=0.9, weight_decay=5e-4, classifier_lr_mult=10.0, loss_scaling=True)
+        "sgd", schedule, momentum=0.9, weight_decay=5e-4, of_layers=TINY_MULTIPLIERS, loss_scaling=True)
     optimizer.build(model.trainable_variables)
 step, _ = build_train_step(model, optimizer, strategy, 255)
 before = [v.numpy() for v in model.trainable_variables]

@@ -3,9 +3,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.training.optimizer import CaffeSGD, Multipliers, build_optimizer, build_schedule, layer_multipliers
+from deeplab_tf.training.optimizer import (
+    CaffeSGD,
+    Multipliers,
+    build_optimizer,
+    build_schedule,
+    lr_multipliers,
+    variable_multipliers,
+)
 
-SOLVER = {"momentum": 0.9, "weight_decay": 0.01, "classifier_lr_mult": 10.0}
+LAYERS = {"conv1_1": "conv1", "conv5_2": "conv5", "res4b3_branch2a": "res4b3", "res4b7_branch2b": "res4b7"}
+LAYERS |= {"fc6": "fc6", "fc6_3": "fc6", "fc7": "fc7", "fc7_3": "fc7", "fc8": "fc8", "fc8_1": "fc8", "fc8_2": "fc8"}
+SOLVER = {"momentum": 0.9, "weight_decay": 0.01, "of_layers": lr_multipliers(LAYERS, "fc8", 10.0)}
+
+
+def layer_multipliers(layer, variable, classifier_lr_mult, fresh_layers=(), fresh_lr_mult=1.0):
+    classifier = "fc1" if layer.startswith("fc1") else "fc8"
+    layers = LAYERS | {"fc1_4": "fc1"}
+    of_layers = lr_multipliers(layers, classifier, classifier_lr_mult, fresh_layers, fresh_lr_mult)
+    return variable_multipliers(f"deeplab/head/{layer}/{variable}", of_layers)
 
 
 def variable(layer, name, value):
@@ -92,8 +108,8 @@ def test_poly_and_step_follow_their_formulas():
 
 def test_two_steps_of_sgd_written_out():
     # v1 = 0.1*(1 + 0.5*2) = 0.2, w1 = 1.8; v2 = 0.9*0.2 + 0.1*(1 + 0.5*1.8) = 0.37, w2 = 1.43
-    w = keras.Variable(2.0, name="w")
-    optimizer = CaffeSGD(lambda path: Multipliers(1.0, 1.0), 0.5, learning_rate=0.1, momentum=0.9)
+    w = variable("layer", "kernel", 2.0)
+    optimizer = CaffeSGD({"layer": 1.0}, 0.5, learning_rate=0.1, momentum=0.9)
     optimizer.build([w])
     for expected in (1.8, 1.43):
         optimizer.apply([tf.constant(1.0)], [w])
@@ -102,9 +118,9 @@ def test_two_steps_of_sgd_written_out():
 
 def test_the_learning_rate_is_inside_the_velocity():
     # Where it falls, what is already in motion keeps its speed: Caffe's rule, not the textbook's.
-    w = keras.Variable(0.0, name="w")
+    w = variable("layer", "kernel", 0.0)
     optimizer = CaffeSGD(
-        lambda path: Multipliers(1.0, 0.0),
+        {"layer": 1.0},
         0.0,
         learning_rate=build_schedule("step", 1.0, 10, 0.9, 1, 0.1),
         momentum=0.5,
@@ -150,7 +166,8 @@ def test_the_classifier_keeps_its_own_factor_among_fresh_layers():
 def test_the_built_solver_gives_fresh_layers_their_factor():
     fresh = [variable("fc6", "kernel", [1.0]), variable("fc6", "bias", [1.0]), variable("fc7", "kernel", [1.0])]
     schedule = build_schedule("step", 0.01, 10, 0.9, 100, 0.1)
-    build_optimizer("sgd", schedule, **SOLVER, fresh_layers=("fc6",), fresh_lr_mult=3.0).apply([tf.ones(1)] * 3, fresh)
+    solver = SOLVER | {"of_layers": lr_multipliers(LAYERS, "fc8", 10.0, ("fc6",), 3.0)}
+    build_optimizer("sgd", schedule, **solver).apply([tf.ones(1)] * 3, fresh)
     # gradient 1 plus 0.01*1 of decay for kernels
     np.testing.assert_allclose([1 - float(v.value[0]) for v in fresh], [0.0303, 0.06, 0.0101], rtol=1e-4)
 
@@ -191,3 +208,15 @@ def test_warmup_rises_linearly_to_the_policy():
     plain, warm = (build_schedule("poly", 1.0, 100, 0.9, 1, 0.1, warmup) for warmup in (0, 4))
     factors = [float(warm(step)) / float(plain(step)) for step in range(6)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_a_solver_survives_its_configuration(name, variables):
+    optimizer = build_optimizer(name, build_schedule("poly", 0.01, 10, 0.9, 1, 0.1), **SOLVER)
+    copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    copies = [variable(*v.path.split("/")[-2:], np.array(v)) for v in variables]
+    for solver, trained in ((optimizer, variables), (copy, copies)):
+        for _ in range(2):
+            solver.apply([tf.ones(v.shape) for v in trained], trained)
+    for v, other in zip(variables, copies, strict=True):
+        np.testing.assert_array_equal(v, other)

@@ -21,6 +21,7 @@ from deeplab_tf.config import Config, ModelConfig, TrainConfig
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.networks.deeplab import build_network
+from deeplab_tf.networks.resnet import ResNet50, ResNet101
 from deeplab_tf.networks.vgg import VGG16
 from deeplab_tf.training import loop as training
 from deeplab_tf.weights import keras_cache, load_imagenet, load_weights
@@ -438,38 +439,43 @@ def test_random_damage_gives_the_weights_or_one_line(narrow_vgg, narrow_file):
 def cache(tmp_path, monkeypatch):
     """An empty cache, and a network where nothing answers."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    for table in (keras_cache.WITH_TOP, keras_cache.WITHOUT_TOP):
-        for backbone, published in table.items():
+    for backbone in (VGG16, ResNet50, ResNet101):
+        for top in ("with_top", "without_top"):
+            published = getattr(backbone.imagenet, top)
             address = published.address.replace("https://storage.googleapis.com", "http://127.0.0.1:9")
-            monkeypatch.setitem(table, backbone, published._replace(address=address))
+            replace_file(monkeypatch, backbone, top, published._replace(address=address))
     models = tmp_path / "keras" / "models"
     models.mkdir(parents=True)
     return models
 
 
-def publish(monkeypatch, table, backbone, file, **changes):
+def replace_file(monkeypatch, backbone, top, published):
+    monkeypatch.setattr(backbone, "imagenet", dataclasses.replace(backbone.imagenet, **{top: published}))
+
+
+def publish(monkeypatch, backbone, top, file, **changes):
     """Makes a file's hash the published one."""
     md5 = hashlib.md5(Path(file).read_bytes()).hexdigest()
-    monkeypatch.setitem(table, backbone, table[backbone]._replace(md5=md5, **changes))
+    replace_file(monkeypatch, backbone, top, getattr(backbone.imagenet, top)._replace(md5=md5, **changes))
 
 
 def test_the_published_names_and_hashes_are_those_of_the_installed_keras():
     module = pytest.importorskip("keras.src.applications.resnet")
-    for backbone in ("resnet50", "resnet101"):
-        with_top, without_top = keras_cache.WITH_TOP[backbone], keras_cache.WITHOUT_TOP[backbone]
-        assert (with_top.md5, without_top.md5) == module.WEIGHTS_HASHES[backbone]
-        assert with_top.address == f"{module.BASE_WEIGHTS_PATH}{backbone}_weights_tf_dim_ordering_tf_kernels.h5"
+    for backbone, name in ((ResNet50, "resnet50"), (ResNet101, "resnet101")):
+        with_top, without_top = backbone.imagenet.with_top, backbone.imagenet.without_top
+        assert (with_top.md5, without_top.md5) == module.WEIGHTS_HASHES[name]
+        assert with_top.address == f"{module.BASE_WEIGHTS_PATH}{name}_weights_tf_dim_ordering_tf_kernels.h5"
         assert without_top.address.startswith(module.BASE_WEIGHTS_PATH)
     module = pytest.importorskip("keras.src.applications.vgg16")
-    assert keras_cache.WITH_TOP["vgg16"].address == module.WEIGHTS_PATH
-    assert keras_cache.WITHOUT_TOP["vgg16"].address == module.WEIGHTS_PATH_NO_TOP
+    assert VGG16.imagenet.with_top.address == module.WEIGHTS_PATH
+    assert VGG16.imagenet.without_top.address == module.WEIGHTS_PATH_NO_TOP
     hashes = re.findall(r'file_hash="(\w+)"', inspect.getsource(module))
-    assert hashes == [keras_cache.WITH_TOP["vgg16"].md5, keras_cache.WITHOUT_TOP["vgg16"].md5]
+    assert hashes == [VGG16.imagenet.with_top.md5, VGG16.imagenet.without_top.md5]
 
 
 def test_a_file_in_the_cache_is_taken(cache, monkeypatch, narrow_vgg, narrow_layers):
     path = keras_files.write(cache / "vgg16_weights_tf_dim_ordering_tf_kernels.h5", narrow_layers)
-    publish(monkeypatch, keras_cache.WITH_TOP, "vgg16", path)
+    publish(monkeypatch, VGG16, "with_top", path)
     report = load_imagenet(narrow_vgg())
     assert report.source == path and "fc6/kernel" in report.loaded
 
@@ -477,12 +483,12 @@ def test_a_file_in_the_cache_is_taken(cache, monkeypatch, narrow_vgg, narrow_lay
 def test_either_of_a_resnets_files_will_do(cache, monkeypatch):
     path = cache / "resnet101_weights_tf_dim_ordering_tf_kernels.h5"
     path.write_bytes(b"the larger one")
-    publish(monkeypatch, keras_cache.WITH_TOP, "resnet101", path)
-    assert keras_cache.find_or_download("resnet101", with_top=False) == str(path)
+    publish(monkeypatch, ResNet101, "with_top", path)
+    assert keras_cache.find_or_download(ResNet101.imagenet, with_top=False) == str(path)
     path = cache / "resnet101_weights_tf_dim_ordering_tf_kernels_notop.h5"
     path.write_bytes(b"the smaller one")
-    publish(monkeypatch, keras_cache.WITHOUT_TOP, "resnet101", path)
-    assert keras_cache.find_or_download("resnet101", with_top=False) == str(path)
+    publish(monkeypatch, ResNet101, "without_top", path)
+    assert keras_cache.find_or_download(ResNet101.imagenet, with_top=False) == str(path)
 
 
 def test_a_file_in_the_cache_with_another_hash_is_not_loaded(cache, narrow_vgg, narrow_layers):
@@ -500,7 +506,7 @@ def test_without_a_network_the_line_says_what_to_put_where_and_how_to_go_on(cach
     line = str(raised.value)
     for part in (
         "vgg16_weights_tf_dim_ordering_tf_kernels.h5",
-        keras_cache.WITH_TOP["vgg16"].address,
+        VGG16.imagenet.with_top.address,
         f"put it into {cache}",
         "--init=hed",
         "--init=none",
@@ -511,7 +517,7 @@ def test_without_a_network_the_line_says_what_to_put_where_and_how_to_go_on(cach
 
 def test_without_a_network_a_resnet_is_not_sent_to_the_hed_trunk(cache):
     with pytest.raises(UserError, match="--init=none") as raised:
-        keras_cache.find_or_download("resnet50", with_top=False)
+        keras_cache.find_or_download(ResNet50.imagenet, with_top=False)
     assert "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5" in str(raised.value)
     assert "init=hed" not in str(raised.value)
 
@@ -520,32 +526,29 @@ def test_without_a_network_a_trunk_in_the_cache_is_offered_but_not_taken(cache):
     trunk = cache / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     trunk.write_bytes(b"anything")
     with pytest.raises(UserError, match=f"start with fc6 and fc7 at random from --init={trunk}"):
-        keras_cache.find_or_download("vgg16", with_top=True)
+        keras_cache.find_or_download(VGG16.imagenet, with_top=True)
 
 
 def test_a_download_is_checked_and_kept(cache, monkeypatch, tmp_path, capsys):
     source = tmp_path / "served" / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
     source.parent.mkdir()
     source.write_bytes(b"weights" * 100_000)
-    publish(monkeypatch, keras_cache.WITHOUT_TOP, "resnet50", source, address=source.as_uri())
+    publish(monkeypatch, ResNet50, "without_top", source, address=source.as_uri())
     cache.rmdir()
-    path = keras_cache.find_or_download("resnet50", with_top=False)
+    path = keras_cache.find_or_download(ResNet50.imagenet, with_top=False)
     assert path == str(cache / source.name) and Path(path).read_bytes() == source.read_bytes()
     assert f"downloading {source.as_uri()} to {path}" in capsys.readouterr().out
     source.unlink()
-    assert keras_cache.find_or_download("resnet50", with_top=False) == path
+    assert keras_cache.find_or_download(ResNet50.imagenet, with_top=False) == path
 
 
 def test_a_download_of_something_else_is_refused_and_leaves_nothing(cache, monkeypatch, tmp_path):
     source = tmp_path / "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5"
     source.write_bytes(b"<html>sign in to this network</html>")
-    monkeypatch.setitem(
-        keras_cache.WITHOUT_TOP,
-        "resnet50",
-        keras_cache.WITHOUT_TOP["resnet50"]._replace(address=source.as_uri()),
-    )
+    published = ResNet50.imagenet.without_top._replace(address=source.as_uri())
+    replace_file(monkeypatch, ResNet50, "without_top", published)
     with pytest.raises(UserError, match="is not the file that Keras publishes"):
-        keras_cache.find_or_download("resnet50", with_top=False)
+        keras_cache.find_or_download(ResNet50.imagenet, with_top=False)
     assert not list(cache.iterdir())
 
 
@@ -556,7 +559,7 @@ def test_training_starts_from_imagenet_with_the_seed_of_the_run(
     cache, monkeypatch, narrow_vgg, narrow_layers, tmp_path
 ):
     path = keras_files.write(cache / "vgg16_weights_tf_dim_ordering_tf_kernels.h5", narrow_layers)
-    publish(monkeypatch, keras_cache.WITH_TOP, "vgg16", path)
+    publish(monkeypatch, VGG16, "with_top", path)
     monkeypatch.setattr(VGG16, "BLOCKS", NARROW_BLOCKS)
     monkeypatch.setattr(training._Loop, "run", lambda *_: None)  # what comes after the start
     config = Config(

@@ -5,10 +5,13 @@ import pytest
 
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.params import CrfParams
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
-from deeplab_tf.inference.answers import answer_all
+from deeplab_tf.evaluation.results import segment_examples
+from deeplab_tf.inference.segmenter import Segmenter
 
 CRF = CrfParams(w1=4, sigma_alpha=5, sigma_beta=20, w2=3, sigma_gamma=2, iterations=3)
+INFO = DatasetInfo("three", ("background", "red", "green"), pascal_palette(3))
 
 
 def example(number):
@@ -23,21 +26,24 @@ def predict(image):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def test_answers_come_in_order_and_are_those_of_one_step_after_the_other():
+SEGMENTER, SEGMENTER_WITH_CRF = Segmenter(predict, INFO), Segmenter(predict, INFO, crf=CRF)
+
+
+def test_results_come_in_order_and_are_those_of_one_step_after_the_other():
     examples = [example(number) for number in range(6)]
-    answers = list(answer_all(predict, iter(examples), CRF))
-    assert [answer.image_id for answer in answers] == [image_id for image_id, _, _ in examples]
-    for answer, (_, image, labels) in zip(answers, examples, strict=True):
+    results = list(segment_examples(SEGMENTER_WITH_CRF, iter(examples)))
+    assert [result.image_id for result in results] == [image_id for image_id, _, _ in examples]
+    for result, (_, image, truth) in zip(results, examples, strict=True):
         probabilities = predict(image)
-        np.testing.assert_array_equal(answer.network, probabilities.argmax(axis=-1))
-        np.testing.assert_array_equal(answer.refined, dense_crf(image, probabilities, CRF).argmax(axis=-1))
-        assert answer.labels is labels and answer.network.dtype == np.uint8
-        assert [id(one) for one in answer.predictions] == [id(answer.network), id(answer.refined)]
+        np.testing.assert_array_equal(result.network, probabilities.argmax(axis=-1))
+        np.testing.assert_array_equal(result.refined, dense_crf(image, probabilities, CRF).argmax(axis=-1))
+        assert result.truth is truth and result.network.dtype == np.uint8
+        assert [id(one) for one in result.predicted] == [id(result.network), id(result.refined)]
 
 
 def test_without_a_crf_there_is_one_prediction():
-    (answer,) = answer_all(predict, [example(0)])
-    assert answer.refined is None and answer.crf_seconds is None and len(answer.predictions) == 1
+    (result,) = segment_examples(SEGMENTER, [example(0)])
+    assert result.refined is None and result.crf_seconds is None and len(result.predicted) == 1
 
 
 def test_only_a_few_images_are_read_ahead_of_the_one_in_use():
@@ -48,7 +54,7 @@ def test_only_a_few_images_are_read_ahead_of_the_one_in_use():
             read.append(number)
             yield example(number)
 
-    for used, _ in enumerate(answer_all(predict, examples())):
+    for used, _ in enumerate(segment_examples(SEGMENTER, examples(), workers=2)):
         assert len(read) <= used + 4
 
 
@@ -68,24 +74,24 @@ def test_the_network_goes_on_while_the_crf_works(monkeypatch):
             second_image_seen.set()
         return predict(image)
 
-    monkeypatch.setattr("deeplab_tf.inference.answers.dense_crf", slow_crf)
-    assert len(list(answer_all(watched_predict, [example(0), example(1)], CRF))) == 2
+    monkeypatch.setattr("deeplab_tf.inference.segmenter.dense_crf", slow_crf)
+    assert len(list(segment_examples(Segmenter(watched_predict, INFO, crf=CRF), [example(0), example(1)]))) == 2
 
 
 def test_a_failing_crf_is_reported_and_nothing_is_left_running(monkeypatch):
     def missing(*_):
         raise UserError("not installed")
 
-    monkeypatch.setattr("deeplab_tf.inference.answers.dense_crf", missing)
+    monkeypatch.setattr("deeplab_tf.inference.segmenter.dense_crf", missing)
     threads = threading.active_count()
     with pytest.raises(UserError, match="not installed"):
-        list(answer_all(predict, (example(number) for number in range(5)), CRF))
+        list(segment_examples(SEGMENTER_WITH_CRF, (example(number) for number in range(5))))
     assert threading.active_count() == threads
 
 
 def test_stopping_early_leaves_nothing_running():
     threads = threading.active_count()
-    answers = answer_all(predict, (example(number) for number in range(9)), CRF)
-    next(answers)
-    answers.close()
+    results = segment_examples(SEGMENTER_WITH_CRF, (example(number) for number in range(9)))
+    next(results)
+    results.close()
     assert threading.active_count() == threads
