@@ -34,7 +34,7 @@ The rooms:
               export          export/           description saved_model tflite warm_up load
               files, pictures images/           files orientation decode video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
-              the local page  webapp/           __main__ server page interface served_model uploads
+              the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices memory native_messages threads progress
                                                 beam beam_worker protobuf
     Tables    the networks    .                 experiments config

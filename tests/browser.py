@@ -16,15 +16,19 @@ _COMMANDS, _ANSWERS = 3, 4  # the descriptors that --remote-debugging-pipe reads
 
 
 class Page:
-    """One page. `requests` has the URL of all that was asked for, `exceptions` what its scripts did not catch."""
+    """One page.
+
+    `requests` has the URL of all that was asked for, `exceptions` what its scripts did not catch, `complaints` what the
+    browser says of it by itself, such as what a policy forbids.
+    """
 
     def __init__(self, commands, answers):
         self._commands, self._answers = commands, answers
         self._buffer, self._number, self._session = b"", 0, None
-        self.requests, self.exceptions = [], []
+        self.requests, self.exceptions, self.complaints = [], [], []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Network", "Page", "Runtime", "DOM"):
+        for domain in ("Network", "Page", "Runtime", "DOM", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method, timeout=60, **parameters):
@@ -65,6 +69,16 @@ class Page:
         node = self.call("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[os.fspath(path)])
 
+    def drop_file(self, selector, path):
+        """Drags a file from outside of the browser onto an element."""
+        place = (
+            f"(box => [box.x + box.width / 2, box.y + 5])(document.querySelector({selector!r}).getBoundingClientRect())"
+        )
+        x, y = self.value(place)
+        data = {"items": [], "files": [os.fspath(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
+
     def press(self, selector, key, times=1):
         """Focuses an element and presses a key such as ArrowRight."""
         self.value(f"document.querySelector({selector!r}).focus()")
@@ -95,12 +109,14 @@ class Page:
             self.requests.append(parameters["request"]["url"])
         elif method == "Runtime.exceptionThrown":
             self.exceptions.append(json.dumps(parameters["exceptionDetails"]))
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.complaints.append(parameters["entry"]["text"])
         return message
 
 
 @contextlib.contextmanager
-def browser(profile):
-    """Starts the browser with a profile folder of its own and yields a page; ends it afterwards."""
+def browser(profile, *flags):
+    """Starts the browser with a profile folder of its own and further flags, yields a page, and ends it afterwards."""
     their_commands, our_commands = os.pipe()
     our_answers, their_answers = os.pipe()
 
@@ -122,6 +138,7 @@ def browser(profile):
             "--no-first-run",
             "--disable-background-networking",
             "--disable-component-update",
+            *flags,
         ],
         preexec_fn=place,
         close_fds=False,

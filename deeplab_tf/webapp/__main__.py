@@ -4,10 +4,10 @@
   python -m deeplab_tf.webapp --model=models/voc_animals
 
 Then open http://127.0.0.1:7860/ in a browser. Nothing leaves this machine and nothing comes from a network: no fonts,
-no scripts, no statistics. Only this machine can open the page. On a server, forward its port instead of opening it to
-others:  ssh -L 7860:127.0.0.1:7860 SERVER
+no scripts, no statistics. Only this machine can open the page, and other pages in the same browser cannot use it. On a
+server, forward its port instead of opening it to others:  ssh -L 7860:127.0.0.1:7860 SERVER
 
-The sliders of the CRF begin with the model's own constants. They ask the CRF only, not the network; the opacity asks
+The sliders of the CRF begin with the model's own constants. They run the CRF only, not the network; the opacity runs
 neither. --set=crf.sigma_beta=5 keeps a constant that you have found, here and in predict.py and eval.py.
 """
 
@@ -52,38 +52,44 @@ def _define_flags() -> None:
     flags.DEFINE_string(
         "host",
         "127.0.0.1",
-        "Address to listen on. WARNING: with any other, such as 0.0.0.0, everybody who can reach this machine can open "
-        "the page, without a password and without encryption, and keep the machine busy.",
+        "Address to listen on. With any other than the default, such as 0.0.0.0, other machines can reach the page: it "
+        "wants a token then, which is in the printed address. Nothing is encrypted.",
+    )
+    flags.DEFINE_list(
+        "names",
+        [],
+        "Further names of this machine, such as a container's outside: the page answers to no name but its own.",
+    )
+    flags.DEFINE_bool(
+        "token",
+        False,
+        "Want a token on this machine, too: other people with accounts on it could open the page otherwise.",
     )
 
 
 def main() -> None:
     """Wires the model, the page and the server together."""
     # Imported here, so that --help and a mistyped flag answer at once.
-    import os
-    import tempfile
-
     from PIL import Image
 
     if not FLAGS.model:
         raise UserError("--model is needed: a workdir, a SavedModel or a .tflite file. Try: --model=models/voc_animals")
-    with tempfile.TemporaryDirectory(prefix="deeplab-webapp-") as uploads:
-        # Gradio reads these when it is imported.
-        os.environ.update(GRADIO_TEMP_DIR=uploads, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1")
-        try:
-            import gradio  # noqa: F401
-        except ModuleNotFoundError as error:
-            if error.name != "gradio":
-                raise
-            raise UserError(f"the page needs Gradio, which is not installed: {INSTALL}") from None
-        from deeplab_tf.webapp import interface, page, server
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise UserError(f"the page needs Starlette and uvicorn, {error.name} is not installed: {INSTALL}") from None
+    from deeplab_tf.webapp import app, page, server
 
-        Image.MAX_IMAGE_PIXELS = FLAGS.max_megapixels * 10**6  # so that Pillow does not refuse what is allowed here
-        limits = page.Limits(FLAGS.max_megabytes * 10**6, FLAGS.max_megapixels * 10**6, FLAGS.max_side)
-        model = load(FLAGS.model)
-        with server.listen(FLAGS.host, FLAGS.port) as listener:
-            model.warm_up()
-            server.serve(interface.build_interface(model, limits), listener, limits.max_bytes)
+    Image.MAX_IMAGE_PIXELS = FLAGS.max_megapixels * 10**6  # so that Pillow does not refuse what is allowed here
+    limits = page.Limits(FLAGS.max_megabytes * 10**6, FLAGS.max_megapixels * 10**6, FLAGS.max_side)
+    model = load(FLAGS.model)
+    with server.listen(FLAGS.host, FLAGS.port) as listener:
+        model.warm_up()
+        entrance = server.open_entrance(listener, FLAGS.host, FLAGS.names, FLAGS.token)
+        server.serve(app.build_app(model, limits, entrance.names, entrance.token), listener, entrance)
 
 
 def load(path: str) -> ServedModel:

@@ -1,11 +1,17 @@
-"""From an uploaded file and the constants of the CRF to what is shown, as HTML that needs nothing else."""
+"""What the page says and shows: from an image file and the constants of the CRF to text and pictures, as JSON has them.
+
+Nothing in it is markup: the page's script puts names and numbers in as text.
+"""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
-from typing import NamedTuple
+import importlib.resources
+import json
+import math
+import string
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,101 +20,145 @@ from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
-from deeplab_tf.webapp.served_model import Refined, Segmented, ServedModel
+from deeplab_tf.images.files import SUFFIXES
+from deeplab_tf.webapp.served_model import ServedModel
 from deeplab_tf.webapp.uploads import decode_upload
-
-EMPTY = '<div class="empty"><p>The answer comes here.</p></div>'
-"""What is shown before there is an image."""
 
 # Pictures in the page are not larger than this.
 _PICTURE_PIXELS = 2048
 
 
 class Limits(NamedTuple):
-    """What the page takes.
+    """What the page takes and keeps.
 
     Attributes:
         max_bytes: of a file.
         max_pixels: of an image, H * W.
         max_side: longer side, in pixels, of what the network sees: larger images are scaled down. 0 for any.
+        upload_seconds: that the sending of a file may take.
+        kept_bytes: of images and their probabilities that are kept for the CRF, all pages together.
+        kept_seconds: that one is kept after its last use.
     """
 
     max_bytes: int = 20_000_000
     max_pixels: int = 50_000_000
     max_side: int = 1024
+    upload_seconds: float = 120
+    kept_bytes: int = 1_000_000_000
+    kept_seconds: float = 3600
 
 
-class Shown(NamedTuple):
-    """What one open page shows, kept so that nothing is computed twice.
+class Constant(NamedTuple):
+    """A constant of the CRF as a slider.
 
     Attributes:
-        digest: of the file.
-        size: height and width of its image.
-        segmented: the network's answer, for the image or a smaller one.
-        refined: the CRF's last answer.
+        name: of a field of `CrfParams`.
+        low: the least value.
+        high: the largest.
+        step: of the slider.
+        meaning: in a few words.
     """
 
-    digest: bytes
-    size: tuple[int, int]
-    segmented: Segmented
-    refined: Refined | None = None
+    name: str
+    low: float
+    high: float
+    step: float
+    meaning: str
 
 
-def answer(
-    model: ServedModel, limits: Limits, shown: Shown | None, data: bytes | None, params: CrfParams | None
-) -> tuple[Shown | None, str]:
-    """Answers after anything has changed: a new file asks the network, other constants ask the CRF only.
+_CONSTANTS = (
+    Constant("w1", 0, 20, 0.1, "weight of: near and alike in colour"),
+    Constant("sigma_alpha", 5, 200, 0.5, "its reach, in pixels"),
+    Constant("sigma_beta", 1, 30, 0.1, "its reach in colour, in RGB levels"),
+    Constant("w2", 0, 20, 0.1, "weight of: near, of any colour"),
+    Constant("sigma_gamma", 0.5, 20, 0.1, "its reach, in pixels"),
+    Constant("iterations", 0, 20, 1, "mean-field updates"),
+)
+
+
+def constants_around(params: CrfParams) -> tuple[Constant, ...]:
+    """Returns the sliders, with ranges in which a model's own constants lie."""
+
+    def around(constant: Constant) -> Constant:
+        value = getattr(params, constant.name)
+        return constant._replace(low=min(constant.low, value), high=max(constant.high, value))
+
+    return tuple(map(around, _CONSTANTS))
+
+
+def params_of(values: Any, constants: tuple[Constant, ...]) -> CrfParams:
+    """Makes the constants of the CRF of what a page sent.
 
     Args:
-        model: the model.
+        values: of JSON: {name: number}, each constant once.
+        constants: the sliders, whose ranges hold here too: thousands of updates would keep the machine busy for hours.
+
+    Raises:
+        UserError: something else.
+    """
+    names = [constant.name for constant in constants]
+    if not isinstance(values, dict) or sorted(values) != sorted(names):
+        raise UserError(f"expected the constants {', '.join(names)} of the CRF and no others.")
+    for name, low, high, *_ in constants:
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UserError(f"{name}: expected a number of {low:g} to {high:g}.")
+    *floats, iterations = names
+    if values[iterations] != math.floor(values[iterations]):
+        raise UserError(f"{iterations}: expected a whole number.")
+    fields: dict[str, Any] = {name: float(values[name]) for name in floats}
+    return CrfParams(**fields, iterations=int(values[iterations]))
+
+
+def read_image(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decodes an image file.
+
+    Args:
+        data: the file.
+        name: what messages call it.
         limits: what is taken.
-        shown: what this gave before for the same page.
-        data: the file, or None where there is none any more.
-        params: of the CRF, or None for the network's own answer.
 
     Returns:
-        What is shown now, and the HTML; for a file that cannot be taken None, and why.
+        What the network is to see, uint8 [H, W, 3], RGB, and the height and width of the image in the file.
+
+    Raises:
+        UserError: the file cannot be taken.
     """
-    if data is None:
-        return None, EMPTY
-    try:
-        digest = hashlib.sha256(data).digest()
-        if shown is None or shown.digest != digest:
-            image, size = _read(data, limits)
-            shown = Shown(digest, size, model.segment(image))
-        if params is not None and (shown.refined is None or shown.refined.params != params):
-            shown = shown._replace(refined=model.refine(shown.segmented, params))
-    except UserError as error:
-        return None, f'<p class="problem" role="alert">{html.escape(str(error))}</p>'
-    return shown, draw(shown, model.info, refined=params is not None)
+    image = decode_upload(data, limits.max_pixels, name)
+    height, width = image.shape[:2]
+    scale = limits.max_side / max(height, width)
+    if 0 < scale < 1:
+        smaller = max(1, round(scale * width)), max(1, round(scale * height))
+        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
+    return image, (height, width)
 
 
-def draw(shown: Shown, info: DatasetInfo, refined: bool) -> str:
-    """Draws an answer.
+def draw_image(image: np.ndarray) -> str:
+    """Returns an image, uint8 [H, W, 3], as a data URL."""
+    return _data_url("image/jpeg", visualize.encode_jpeg(image, _PICTURE_PIXELS))
+
+
+def draw_labels(labels: np.ndarray, info: DatasetInfo, seconds: float) -> dict[str, Any]:
+    """Draws a result.
 
     Args:
-        shown: what is known.
+        labels: uint8 [H, W].
         info: the classes.
-        refined: show what the CRF made of it.
+        seconds: that it took.
 
     Returns:
-        HTML: the image below a layer of colours, whose opacity the style property --opacity of the page sets; the
-        labels as a palette PNG, to be saved; the classes in it with their shares; and the times.
+        `layer`, the colours to lay over the image, and `labels`, the labels as a palette PNG, both as data URLs;
+        `shares`, the classes in it with their colours and their shares of the pixels; `seconds`.
     """
-    labels = shown.refined.labels if refined and shown.refined is not None else shown.segmented.labels
-    picture = _data("image/jpeg", visualize.encode_jpeg(shown.segmented.image, _PICTURE_PIXELS))
-    layer = _data("image/png", visualize.encode_layer_png(labels, info.palette))
-    png = _data("image/png", visualize.encode_palette_png(labels, info.palette))
-    shares = shares_of(labels, info)
-    said = html.escape(", ".join(f"{name} {_percent(share)}" for name, share in shares))
-    return (
-        '<div class="shown">'
-        f'<figure><div class="stack"><img class="image" alt="The image. In it: {said}." src="{picture}">'
-        f'<img class="layer" alt="" src="{layer}"></div><figcaption>Overlay</figcaption></figure>'
-        f'<figure><img class="labels" alt="The classes in their colours." src="{png}"><figcaption>Classes'
-        f'<a class="save" download="labels.png" href="{png}">Save PNG</a></figcaption></figure>'
-        f'{_legend(shares, info)}<p class="facts">{_facts(shown, refined)}</p></div>'
-    )
+    return {
+        "layer": _data_url("image/png", visualize.encode_layer_png(labels, info.palette)),
+        "labels": _data_url("image/png", visualize.encode_palette_png(labels, info.palette)),
+        "shares": [
+            {"name": name, "colour": info.palette[info.class_names.index(name)], "share": _percent(share)}
+            for name, share in shares_of(labels, info)
+        ],
+        "seconds": round(seconds, 2),
+    }
 
 
 def shares_of(labels: np.ndarray, info: DatasetInfo) -> list[tuple[str, float]]:
@@ -118,47 +168,51 @@ def shares_of(labels: np.ndarray, info: DatasetInfo) -> list[tuple[str, float]]:
     return [(info.class_names[label], float(counts[label] / labels.size)) for label in order if counts[label]]
 
 
-def _read(data: bytes, limits: Limits) -> tuple[np.ndarray, tuple[int, int]]:
-    """Returns what the network is to see, uint8 [H, W, 3], and the height and width of the image in the file."""
-    if len(data) > limits.max_bytes:
-        raise UserError(
-            f"expected a file of at most {limits.max_bytes / 1e6:g} MB, got {len(data) / 1e6:.1f} MB. Save it as JPEG, "
-            "or start the page with a larger --max_megabytes."
-        )
-    image = decode_upload(data, limits.max_pixels)
-    height, width = image.shape[:2]
-    scale = limits.max_side / max(height, width)
-    if 0 < scale < 1:
-        smaller = max(1, round(scale * width)), max(1, round(scale * height))
-        image = cv2.resize(image, smaller, interpolation=cv2.INTER_AREA)
-    return image, (height, width)
+def render(model: ServedModel, limits: Limits) -> str:
+    """Returns the page, as HTML.
+
+    Args:
+        model: the model.
+        limits: what is taken.
+    """
+    taken = f"up to {limits.max_bytes / 1e6:g} MB and {limits.max_pixels / 1e6:g} megapixels"
+    told = {
+        "title": model.title,
+        "classes": model.info.class_names,
+        "withoutCrf": model.without_crf,
+        "constants": [
+            {**constant._asdict(), "value": getattr(model.crf, constant.name)}
+            for constant in constants_around(model.crf)
+        ],
+        "maxBytes": limits.max_bytes,
+        "limits": taken,
+    }
+    template = string.Template(_file("page.html"))
+    return template.substitute(
+        title=html.escape(model.title),
+        accept=",".join(SUFFIXES),
+        limits=taken,
+        told=html.escape(json.dumps(told)),
+    )
 
 
-def _legend(shares: list[tuple[str, float]], info: DatasetInfo) -> str:
-    rows = []
-    for name, share in shares:
-        red, green, blue = info.palette[info.class_names.index(name)]
-        rows.append(
-            f'<li><i style="background:rgb({red},{green},{blue})"></i><b>{html.escape(name)}</b>'
-            f"<span>{_percent(share)}</span></li>"
-        )
-    return f'<ul class="legend" aria-label="Share of the pixels">{"".join(rows)}</ul>'
+def style() -> str:
+    """Returns the page's CSS."""
+    return _file("page.css")
 
 
-def _facts(shown: Shown, refined: bool) -> str:
-    facts = [f"network {shown.segmented.seconds:.2f} s"]
-    if refined and shown.refined is not None:
-        facts.append(f"CRF {shown.refined.seconds:.2f} s")
-    (height, width), (seen_height, seen_width) = shown.size, shown.segmented.image.shape[:2]
-    facts.append(f"{width} x {height} pixels")
-    if (seen_height, seen_width) != (height, width):
-        facts[-1] += f", scaled down to {seen_width} x {seen_height}"
-    return "".join(f"<span>{fact}</span>" for fact in facts)
+def script() -> str:
+    """Returns the page's JavaScript."""
+    return _file("page.js")
+
+
+def _file(name: str) -> str:
+    return importlib.resources.files("deeplab_tf.webapp").joinpath(name).read_text(encoding="utf-8")
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
 
 
-def _data(kind: str, content: bytes) -> str:
+def _data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

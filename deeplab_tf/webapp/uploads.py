@@ -8,10 +8,9 @@ from deeplab_tf.images.files import PixelLimit, decode, open_image, to_rgb
 
 # No formats that nobody has photographs in: each one is a way in. JPEG reads MPO too, the format of some cameras.
 _FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-_NAME = "the file"
 
 
-def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
+def decode_upload(data: bytes, max_pixels: int, name: str = "the file") -> np.ndarray:
     """Decodes an image file that somebody else made, to the pixels that the other commands see.
 
     It is turned upright by its EXIF orientation. The size is looked at before anything is decoded, so that a small file
@@ -20,6 +19,7 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
     Args:
         data: the file: JPEG, PNG, BMP, TIFF or WebP.
         max_pixels: H * W at most.
+        name: what messages call it.
 
     Returns:
         uint8 [H, W, 3], RGB; as of `image_files.decode_pixels`.
@@ -32,6 +32,6 @@ def decode_upload(data: bytes, max_pixels: int) -> np.ndarray:
         f"{max_pixels / 1e6:g} megapixels",
         "Make it smaller, or start the page with a larger --max_megapixels.",
     )
-    image = open_image(data, _NAME, "image", _FORMATS, limit)
-    decode(image, _NAME, "image")
-    return np.asarray(to_rgb(image, _NAME))
+    image = open_image(data, name, "image", _FORMATS, limit)
+    decode(image, name, "image")
+    return np.asarray(to_rgb(image, name))

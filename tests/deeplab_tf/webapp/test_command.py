@@ -1,6 +1,7 @@
 """python -m deeplab_tf.webapp as a user types it, and in a real browser."""
 
 import base64
+import concurrent.futures
 import contextlib
 import dataclasses
 import io
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -25,20 +27,23 @@ from deeplab_tf.inference.probabilities import build_predictor
 from deeplab_tf.webapp.page import shares_of
 from deeplab_tf.webapp.uploads import decode_upload
 from tests import browser
+from tests.page_server import get, pixels, png, refine, segment
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "models" / "voc_animals"
-ANSWERED = "document.querySelector('.shown img.labels')"
+ANSWERED = "!document.querySelector('.shown').hidden"
 
 
-def test_without_gradio_one_line_says_what_to_install():
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_its_packages_one_line_says_what_to_install(package):
     script = (
-        "import runpy, sys; sys.modules['gradio'] = None; sys.argv = ['webapp', '--model=models/voc_animals'];"
+        f"import runpy, sys; sys.modules['{package}'] = None; sys.argv = ['webapp', '--model=models/voc_animals'];"
         " runpy.run_module('deeplab_tf.webapp', run_name='__main__', alter_sys=True)"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "pip install -r requirements-webapp.txt -c constraints.txt" in done.stderr
+    assert package in done.stderr
 
 
 @contextlib.contextmanager
@@ -54,9 +59,11 @@ def served(tmp_path, *flags):
     )
     try:
         line = process.stdout.readline()
-        found = re.search(r"http://\S+", line)
+        if line.startswith("on another machine"):
+            line = process.stdout.readline()
+        found = re.search(r"^open (http://\S+) in a browser", line)
         assert found, process.communicate(timeout=20)[1]
-        yield process, found[0]
+        yield process, found[1]
     finally:
         process.kill()
         process.communicate(timeout=20)
@@ -82,15 +89,13 @@ def legend_of(labels, info):
 
 def open_page(page, address):
     page.open(address)
-    page.wait("document.querySelector('input[type=file]') && document.querySelector('#opacity input[type=range]')")
-    # Not before its scripts listen.
-    page.wait("document.querySelector('#crf input').checked === false && document.readyState === 'complete'")
+    page.wait("document.body && document.body.dataset.ready && document.querySelector('#crf input').checked === false")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser.PROGRAM is None, reason="needs chromium")
 def test_a_picture_dropped_into_a_browser_is_segmented_overlaid_and_refined(tmp_path):
-    pytest.importorskip("gradio", reason="needs requirements-webapp.txt")
+    pytest.importorskip("starlette", reason="needs requirements-webapp.txt")
     data = synthetic.example(Source(), "val", "val_0000").image
     (tmp_path / "picture.jpg").write_bytes(data)
     (tmp_path / "damaged.jpg").write_bytes(data[: len(data) // 2])
@@ -127,11 +132,14 @@ def test_a_picture_dropped_into_a_browser_is_segmented_overlaid_and_refined(tmp_
         page.wait("document.querySelector('.shown img.labels').src !== window.before")
         np.testing.assert_array_equal(shown_labels(page), stronger)
 
-        for name, says in (("damaged.jpg", "expected a whole image"), ("large.jpg", "exceed the maximum")):
+        for name, says in (
+            ("damaged.jpg", "damaged.jpg: expected a whole image"),
+            ("large.jpg", "large.jpg: expected a file of at most 1 MB, got 1.1 MB."),
+        ):
             open_page(page, address)
             page.choose_file("input[type=file]", tmp_path / name)
             page.wait(f"document.body.innerText.includes({says!r})")
-            assert not page.value(f"!!{ANSWERED}")
+            assert not page.value(ANSWERED)
 
         hosts = {urllib.parse.urlsplit(url).netloc for url in page.requests if not url.startswith(("data:", "blob:"))}
         assert hosts == {urllib.parse.urlsplit(address).netloc}
@@ -140,12 +148,12 @@ def test_a_picture_dropped_into_a_browser_is_segmented_overlaid_and_refined(tmp_
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
         assert process.stderr.read() == ""
-    assert not list(tmp_path.glob("deeplab-webapp-*"))
+    assert not [path for path in tmp_path.iterdir() if "deeplab" in path.name or "tmp" in path.name]
 
 
 @pytest.mark.slow
 def test_a_port_in_use_is_one_line(tmp_path):
-    pytest.importorskip("gradio", reason="needs requirements-webapp.txt")
+    pytest.importorskip("starlette", reason="needs requirements-webapp.txt")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         arguments = [sys.executable, "-m", "deeplab_tf.webapp", f"--model={MODEL}", f"--port={port}"]
@@ -154,3 +162,37 @@ def test_a_port_in_use_is_one_line(tmp_path):
         f"error: cannot listen on --host=127.0.0.1 --port={port}: Address already in use. Name another --port, or "
         "--port=0 for any that is free."
     ]
+
+
+@pytest.mark.slow
+def test_other_machines_need_the_token_that_is_printed_with_a_warning(tmp_path):
+    pytest.importorskip("starlette", reason="needs requirements-webapp.txt")
+    with served(tmp_path, "--host=0.0.0.0", "--names=gpu7") as (process, address):
+        parts = urllib.parse.urlsplit(address)
+        assert re.fullmatch(r"token=[\w-]{32}", parts.query)
+        port, token = parts.port, parts.query.partition("=")[2]
+        for host in ("127.0.0.1", "gpu7", socket.gethostname()):
+            assert get(port, f"/?token={token}", Host=f"{host}:{port}").status == 200
+            assert get(port, "/", Host=f"{host}:{port}").status == 403
+        assert get(port, f"/?token={token}", Host=f"0.0.0.0:{port}").status == 403
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        warning, *rest = process.stderr.read().splitlines()
+        assert warning.startswith("warning: other machines can reach this page") and "encrypted" in warning
+        assert rest == ["interrupted."]
+
+
+@pytest.mark.slow
+def test_it_ends_without_waiting_for_a_long_crf(tmp_path):
+    pytest.importorskip("starlette", reason="needs requirements-webapp.txt")
+    with served(tmp_path, "--max_side=0") as (process, address):
+        port = urllib.parse.urlsplit(address).port
+        answer = segment(port, png(pixels(1500, 2000))).json
+        constants = {"w1": 20, "sigma_alpha": 5, "sigma_beta": 1, "w2": 20, "sigma_gamma": 20, "iterations": 20}
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            refining = pool.submit(refine, port, answer["image"], constants)
+            time.sleep(2)
+            assert not refining.done()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 128 + signal.SIGTERM
+            assert refining.result().status in (0, 500)
