@@ -11,7 +11,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint type fuzz faults load mutants clean
+.PHONY: help setup demo test test-slow lint type fuzz faults load intrude mutants clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ faults: $(INSTALLED) ## Kill the commands, fill the disk, take rights away, for 
 load: $(INSTALLED) ## Ask an exported network from eight threads, good and bad mixed, for SECONDS=600
 	@$(PY) -m tests.load --seconds=$(SECONDS)
 
+intrude: $(INSTALLED) ## Attack the local page as other programs and pages could, for SECONDS=600
+	@$(PY) -m tests.intrusions --seconds=$(SECONDS)
+
 mutants: $(INSTALLED) ## Change the mathematics line by line and count what the tests notice, for SECONDS=600
 	@$(PY) -m tests.mutants --seconds=$(SECONDS)
 
@@ -54,7 +57,7 @@ clean: ## Remove demo/ and caches; .venv stays
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last, so whatever was interrupted is done again. A .venv that cannot run pip is made anew.
-$(INSTALLED): requirements.txt requirements-dev.txt requirements-crf.txt constraints.txt pyproject.toml
+$(INSTALLED): requirements.txt requirements-dev.txt requirements-webapp.txt requirements-crf.txt constraints.txt pyproject.toml
 	@rm -f $@
 	@if ! { $(PY) -c '$(SUPPORTED)' && $(PY) -m pip --version; } >/dev/null 2>&1; then \
 	  command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.11 to 3.13, or name one: make setup PYTHON=python3.12" >&2; exit 2; }; \
