@@ -18,7 +18,7 @@ The rooms:
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet
               what each says                    backbone pretrained
-    Sec. 3.1  finer stride                      restride
+    Sec. 3.1  finer stride                      restride trained_config
     Sec. 3.2  LargeFOV, ASPP                    aspp
     Sec. 3.2  several scales                    deeplab
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
