@@ -48,8 +48,6 @@ flags.DEFINE_bool("overwrite", False, "Replace an earlier export in --out.")
 def main() -> None:
     """Wires flags, model and export together."""
     # Imported here, so that --help and a mistyped flag answer at once.
-    import dataclasses
-
     from datasets import dataset_info
     from deeplab_tf.export import tflite
     from deeplab_tf.export.saved_model import export_saved_model, saved_model_path
@@ -90,7 +88,7 @@ def main() -> None:
     if FLAGS.crf:
         print("the CRF is not in the TensorFlow Lite files: it needs operations that TensorFlow Lite does not have.")
     # Dilated convolutions stay one operation each, and are faster than deinterlacing there (docs/tflite.md).
-    mobile = rebuild(model, dataclasses.replace(config.model, atrous="dilated"), config.info.num_classes)
+    mobile = rebuild(model, "dilated")
     for name in tflite_formats:
         print(f"converting to {name} ...", flush=True)
         written = tflite.export_tflite(

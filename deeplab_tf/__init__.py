@@ -18,10 +18,10 @@ The rooms:
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet
               what each says                    backbone pretrained
-    Sec. 3.1  finer stride                      restride
+    Sec. 3.1  finer stride                      restride trained_config
     Sec. 3.2  LargeFOV, ASPP                    aspp
     Sec. 3.2  several scales                    deeplab
-    Sec. 3.3  dense CRF       crf/              params dense_crf mean_field permutohedral
+    Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
     Fig. 5    belief maps                       maps
     Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe

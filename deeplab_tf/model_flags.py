@@ -114,7 +114,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
     from deeplab_tf import weights
     from deeplab_tf import workdir as workdirs
     from deeplab_tf.experiments import experiment_config
-    from deeplab_tf.networks.deeplab import build_network
+    from deeplab_tf.networks import trained_config
 
     values = flags.FLAGS
     if bool(workdir) == bool(values.weights):
@@ -127,18 +127,24 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
                 "--weights needs --dataset=NAME too: whose classes does the file know? Example: --dataset=voc12"
             )
         config = dataclasses.replace(experiment_config(values.experiment), dataset=info_of(values.dataset))
+    trained = config.model
     config = configs.override(configure(config), settings)
     if workdir:
         return workdirs.load(workdir, config, best=values.best)
-    model = build_network(config.model, config.info.num_classes, config.train.precision)
-    report = weights.load_weights(model, values.weights)
-    print(report)
-    if report.missing:
-        raise UserError(
-            f"{values.weights} does not hold all of {config.experiment} for the {config.info.num_classes} classes of "
-            f"{values.dataset}: {len(report.missing)} tensors are missing, such as {report.missing[-1]}."
-        )
-    return model, config
+    model_config = trained_config.settle(trained, config.model, values.weights, is_certain=False)
+    config = dataclasses.replace(config, model=model_config)
+    num_classes = config.info.num_classes
+
+    def fill(model: DeepLab) -> None:
+        report = weights.load_weights(model, values.weights)
+        print(report)
+        if report.missing:
+            raise UserError(
+                f"{values.weights} does not hold all of {config.experiment} for the {num_classes} classes of "
+                f"{values.dataset}: {len(report.missing)} tensors are missing, such as {report.missing[-1]}."
+            )
+
+    return trained_config.build_trained(trained, config.model, num_classes, config.train.precision, fill), config
 
 
 def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = None) -> Loaded:

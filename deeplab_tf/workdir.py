@@ -22,7 +22,8 @@ from deeplab_tf import weights
 from deeplab_tf.config import SECTIONS, Config
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
-from deeplab_tf.networks.deeplab import DeepLab, build_network
+from deeplab_tf.networks import trained_config
+from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
 
 CONFIG_FILE = "config.json"
@@ -187,17 +188,20 @@ def load(workdir: str, config: Config | None = None, best: bool = False) -> tupl
 
     Args:
         workdir: its --workdir, after the training has ended.
-        config: the workdir's configuration, changed; read from there by default. The data set has to be known.
+        config: the workdir's configuration, changed; read from there by default. The data set has to be known. A
+            finer output stride takes the rates with it.
         best: the weights of the best validation instead of the last; also before the training has ended.
 
     Returns:
-        The model with the trained weights, and the configuration it was trained with (`config.dataset` names
-        the classes).
+        The model with the trained weights, and its configuration (`config.dataset` names the classes).
 
     Raises:
-        UserError: no such workdir, or a training that has not ended.
+        UserError: no such workdir, a training that has not ended, or settings that do not go with its weights.
     """
-    config = config or read_config(workdir)
+    trained = read_config(workdir)
+    config = config or trained
+    model_config = trained_config.settle(trained.model, config.model, workdir)
+    config = dataclasses.replace(config, model=model_config)
     path = os.path.join(workdir, BEST_WEIGHTS_FILE if best else WEIGHTS_FILE)
     if best and not os.path.isfile(path):
         raise UserError(f"{workdir} has no {BEST_WEIGHTS_FILE}: train.py writes it with --eval_split=NAME.")
@@ -207,11 +211,14 @@ def load(workdir: str, config: Config | None = None, best: bool = False) -> tupl
         )
     if config.dataset is None:
         raise UserError(f"{workdir}/{CONFIG_FILE} names no data set; it was not written by train.py.")
-    model = build_network(config.model, config.info.num_classes, config.train.precision)
-    report = weights.load_weights(model, path)
-    if report.missing or report.skipped:
-        raise UserError(f"{path} does not belong to this network: {report}")
-    return model, config
+
+    def fill(model: DeepLab) -> None:
+        report = weights.load_weights(model, path)
+        if report.missing or report.skipped:
+            raise UserError(f"{path} does not belong to this network: {report}")
+
+    classes, precision = config.info.num_classes, config.train.precision
+    return trained_config.build_trained(trained.model, config.model, classes, precision, fill), config
 
 
 def _earlier_runs(path: str) -> list[dict[str, Any]]:

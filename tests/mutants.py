@@ -38,6 +38,7 @@ TESTS = {
     "deeplab_tf/training/optimizer.py": ["tests/deeplab_tf/training/test_optimizer.py"],
     "deeplab_tf/crf/dense_crf.py": ["tests/deeplab_tf/crf/test_dense_crf.py", _MEMORY],
     "deeplab_tf/crf/mean_field.py": ["tests/deeplab_tf/crf/test_dense_crf.py"],
+    "deeplab_tf/crf/pruning.py": ["tests/deeplab_tf/crf/test_pruning.py"],
     "deeplab_tf/crf/permutohedral.py": [
         "tests/deeplab_tf/crf/test_permutohedral.py",
         "tests/deeplab_tf/crf/test_dense_crf.py",

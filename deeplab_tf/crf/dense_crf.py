@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 BACKENDS = ("tf", "pydensecrf")
 NORMALIZATIONS = ("symmetric", "after")
-MIN_PROBABILITY = 0.03
-"""What a label has to reach somewhere, by default, to stay in the mean field; see `dense_crf`."""
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = 1e-20
@@ -44,7 +42,7 @@ def dense_crf(
     probabilities: np.ndarray,
     params: CrfParams = CrfParams(),
     backend: str = "tf",
-    min_probability: float = MIN_PROBABILITY,
+    min_probability: float | None = None,
     normalization: str = "symmetric",
 ) -> np.ndarray:
     """Refines the probabilities of one image with the dense CRF.
@@ -53,10 +51,9 @@ def dense_crf(
     normalised as k_ij / sqrt(n_i n_j), pydensecrf's default and that of most published values of the constants, or
     as k_ij / n_i, like the paper's Caffe code.
 
-    Leaving out labels: a label with at most min_probability in every pixel can never exceed q, the smallest solution
-    of q = min_probability * exp((w1 + w2) * q) ("after"; in "symmetric" the rows of the kernel only add up to about
-    1). There is one while min_probability < 1 / (e * (w1 + w2)); for 0.03 it is 0.040 with w1 + w2 = 7. So a label
-    that is left out could win nowhere where another one has more than that.
+    Leaving out labels saves time. By default only such labels are left out as could be the likeliest of no pixel in
+    the mean field of all labels, and that have little together: the limit follows from w1 + w2, the image and the
+    number of classes, and is proved in `deeplab_tf.crf.pruning`.
 
     Args:
         image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
@@ -64,9 +61,9 @@ def dense_crf(
         params: the constants of Eq. 3.
         backend: "tf", or "pydensecrf", the C++ code that most others use. They agree to float32 rounding.
         min_probability: labels that have less than this in every pixel may be left out of the mean field and get
-            probability 0; the most probable label always stays. 0.0 leaves out none. The tf backend leaves labels
-            out in fours only, where that saves time, but then also those that all pixels have come to
-            believe in by less than this after some updates.
+            probability 0; a label that is the likeliest of some pixel always stays. 0.0 leaves out none. None takes
+            the proven limit with the tf backend, and leaves out none with pydensecrf. The tf backend leaves labels
+            out in fours only, where that saves time.
         normalization: "symmetric" or "after".
 
     Returns:
@@ -107,15 +104,15 @@ def sweep_w1(
         ValueError: a wrong shape, type or range.
         UserError: as by `dense_crf`.
     """
-    image, probabilities = _checked(image, probabilities, MIN_PROBABILITY, "tf")
+    image, probabilities = _checked(image, probabilities, None, "tf")
     checked = [dataclasses.replace(params, w1=weight).w1 for weight in weights]
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return [probabilities / probabilities.sum(axis=-1, keepdims=True)] * len(checked)
-    return _refine_with_tensorflow(image, probabilities, params, checked, MIN_PROBABILITY, "symmetric")
+    return _refine_with_tensorflow(image, probabilities, params, checked, None, "symmetric")
 
 
 def _checked(
-    image: np.ndarray, probabilities: np.ndarray, min_probability: float, backend: str
+    image: np.ndarray, probabilities: np.ndarray, min_probability: float | None, backend: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns uint8 [H, W, 3] and float32 [H, W, K], or raises what `dense_crf` does."""
     image, probabilities = np.asarray(image), np.asarray(probabilities)
@@ -124,7 +121,7 @@ def _checked(
     return image, probabilities.astype(np.float32)
 
 
-def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float) -> None:
+def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float | None) -> None:
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"the CRF's image must be uint8 [H, W, 3], RGB 0..255 as stored, got {image.dtype} {list(image.shape)}."
@@ -143,7 +140,7 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
             "probabilities must be >= 0 and sum to 1 over the classes (softmax, not logits), got values from "
             f"{probabilities.min():g} to {probabilities.max():g} and sums from {sums.min():g} to {sums.max():g}."
         )
-    if not 0 <= min_probability <= 1:
+    if min_probability is not None and not 0 <= min_probability <= 1:
         raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
 
 
@@ -184,7 +181,7 @@ def _refine_with_tensorflow(
     probabilities: np.ndarray,
     params: CrfParams,
     weights: Sequence[float],
-    min_probability: float,
+    min_probability: float | None,
     normalization: str,
 ) -> list[np.ndarray]:
     """Refines once for each of some w1, which take the place of that of params."""
@@ -202,8 +199,8 @@ def _refine_with_tensorflow(
     build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__
     smoothness = build(height, width, params.sigma_gamma, normalization)
     bilateral = _trace_bilateral(normalization)(image, np.float32(params.sigma_alpha), np.float32(params.sigma_beta))
-    function = _trace(num_classes, int(params.iterations), normalization)
-    others = [np.float32(constant) for constant in (params.w2, min_probability)]
+    function = _trace(num_classes, int(params.iterations), normalization, min_probability is None)
+    others = [np.float32(constant) for constant in (params.w2, min_probability or 0)]
     return [function(probabilities, bilateral, smoothness, np.float32(w1), *others).numpy() for w1 in weights]
 
 
@@ -238,8 +235,11 @@ def _trace_bilateral(normalization: str) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
-    """Returns a tf.function from probabilities, the two filters, w1, w2 and min_probability to the refined ones."""
+def _trace(num_classes: int, iterations: int, normalization: str, takes_proven_limit: bool) -> Any:
+    """Returns a tf.function from probabilities, the two filters, w1, w2 and min_probability to the refined ones.
+
+    With takes_proven_limit the last argument does not matter.
+    """
     import tensorflow as tf
 
     from deeplab_tf.crf.mean_field import update
@@ -253,7 +253,8 @@ def _trace(num_classes: int, iterations: int, normalization: str) -> Any:
         min_probability: tf.Tensor,
     ) -> tf.Tensor:
         kernels = ((bilateral, w1), (smoothness, w2))
-        return update(probabilities, kernels, iterations=iterations, min_probability=min_probability)
+        least = None if takes_proven_limit else min_probability
+        return update(probabilities, kernels, iterations=iterations, min_probability=least)
 
     filters = [
         tf.nest.map_structure(
@@ -279,31 +280,41 @@ def _import_pydensecrf() -> Any:
 
 
 def _refine_with_pydensecrf(
-    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float, normalization: str
+    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float | None, normalization: str
 ) -> np.ndarray:
     densecrf = _import_pydensecrf()
     normalize = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}[normalization]
-    highest = probabilities.max(axis=(0, 1))  # [K]
-    kept = (highest >= min_probability) | (np.arange(highest.size) == highest.argmax())
-    clipped = np.maximum(probabilities[..., kept], _SMALLEST_PROBABILITY)  # [H, W, K kept]
+    kept = _find_kept(probabilities, min_probability or 0)  # [K]
+    rest = probabilities[..., ~kept].sum(axis=-1, keepdims=True)
+    together = np.concatenate([probabilities[..., kept], rest] if not kept.all() else [probabilities], axis=-1)
+    clipped = np.maximum(together, _SMALLEST_PROBABILITY)  # [H, W, labels]
     clipped /= clipped.sum(axis=-1, keepdims=True)
     height, width, num_labels = clipped.shape
+    # The labels left out share a label that earns nothing from its neighbours.
+    earns = np.arange(num_labels) < kept.sum()
     # pydensecrf counts in (width, height), and flattens pixels row by row like numpy.
     crf = densecrf.DenseCRF2D(width, height, num_labels)
     crf.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped).reshape(-1, num_labels).T))  # [K, N]
     if params.w2 > 0:
-        crf.addPairwiseGaussian(sxy=params.sigma_gamma, compat=params.w2, normalization=normalize)
+        compatibility = params.w2 if earns.all() else -params.w2 * earns.astype(np.float32)
+        crf.addPairwiseGaussian(sxy=params.sigma_gamma, compat=compatibility, normalization=normalize)
     if params.w1 > 0:
         crf.addPairwiseBilateral(
             sxy=params.sigma_alpha,
             srgb=params.sigma_beta,
             rgbim=np.array(image, order="C"),  # a copy, because its buffer has to be writable
-            compat=params.w1,
+            compat=params.w1 if earns.all() else -params.w1 * earns.astype(np.float32),
             normalization=normalize,
         )
-    marginals = np.array(crf.inference(int(params.iterations)), np.float32)  # [K, N]
+    marginals = np.array(crf.inference(int(params.iterations)), np.float32)[earns]  # [K kept, N]
     # Its float32 softmax is off by up to 1e-6.
     marginals /= marginals.sum(axis=0)
     refined = np.zeros(probabilities.shape, np.float32)
-    refined[..., kept] = marginals.T.reshape(height, width, num_labels)
+    refined[..., kept] = marginals.T.reshape(height, width, -1)
     return refined
+
+
+def _find_kept(probabilities: np.ndarray, min_probability: float) -> np.ndarray:
+    """Returns bool [K]: the labels that reach min_probability, or are the likeliest, in some pixel."""
+    is_likeliest = (probabilities >= probabilities.max(axis=-1, keepdims=True)).any(axis=(0, 1))
+    return is_likeliest | (probabilities.max(axis=(0, 1)) >= min_probability)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import tensorflow as tf
 
+from deeplab_tf.crf import pruning
 from deeplab_tf.crf.permutohedral import GaussianFilter, build_filter, filter_in_parts
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
@@ -32,7 +32,7 @@ def refine(
     sigma_gamma: tf.Tensor | float,
     *,
     iterations: int,
-    min_probability: tf.Tensor | float,
+    min_probability: tf.Tensor | float | None,
     normalization: str = "symmetric",
 ) -> tf.Tensor:
     """Refines the probabilities of one image.
@@ -49,8 +49,8 @@ def refine(
         w2: weight of the smoothness kernel, >= 0.
         sigma_gamma: its reach in pixels, > 0.
         iterations: mean-field updates, >= 0.
-        min_probability: a label that no pixel gives this much, before the first or any later update, may be left
-            out from then on; it gets 0. The likeliest stay, a multiple of four.
+        min_probability: a label that no pixel gives this much may be left out, and gets 0. None for a limit that
+            follows from the weights, see `deeplab_tf.crf.pruning`. The likeliest stay, a multiple of four.
         normalization: "symmetric" or "after", see `deeplab_tf.crf.permutohedral.build_filter`.
 
     Returns:
@@ -75,7 +75,7 @@ def update(
     kernels: Sequence[tuple[GaussianFilter, tf.Tensor | float]],
     *,
     iterations: int,
-    min_probability: tf.Tensor | float,
+    min_probability: tf.Tensor | float | None,
 ) -> tf.Tensor:
     """Does the mean-field updates of `refine` with kernels that are there already.
 
@@ -95,43 +95,39 @@ def update(
     if num_classes is None:
         raise ValueError("the CRF needs a known number of classes: probabilities [H, W, K] came with K unknown.")
     by_class = tf.transpose(tf.reshape(probabilities, [-1, num_classes]))  # [K, N]
-    labels = _find_likely(tf.reduce_max(by_class, axis=1), min_probability)  # [L]
+    by_class /= tf.reduce_sum(by_class, axis=0)
+    if iterations == 0:
+        return tf.reshape(tf.transpose(by_class), tf.shape(probabilities))
+    if min_probability is None:
+        total_weight = tf.add_n([weight * kernel.largest_row_sum for kernel, weight in kernels])
+        limits = pruning.proven_limits(total_weight, num_classes)
+    else:
+        limits = pruning.given_limits(min_probability)
+    labels = pruning.choose_labels(by_class, limits, _LEFT_OUT)  # [L]
     p = tf.maximum(tf.gather(by_class, labels), SMALLEST_PROBABILITY)
-    p /= tf.reduce_sum(p, axis=0)
+    is_left_out = tf.tensor_scatter_nd_update(tf.ones([num_classes]), labels[:, None], tf.zeros_like(p[:, 0]))
+    rest = tf.linalg.matvec(by_class, is_left_out, transpose_a=True)  # [N], what labels left out have together
+    total = tf.reduce_sum(p, axis=0) + rest
+    p, rest = p / total, rest / total
     # Up to a multiple: a label that does not exist, and has no chance, costs nothing.
     missing = -tf.size(labels) % _LEFT_OUT
     labels = tf.pad(labels, [[0, missing]], constant_values=num_classes)
     log_p = tf.transpose(tf.pad(tf.math.log(p), [[0, missing], [0, 0]], constant_values=-100.0))  # [N, L]
     q = tf.transpose(tf.pad(p, [[0, missing], [0, 0]]))  # [N, L]
-    groups = _Groups(labels, _split(log_p, num_classes), _split(q, num_classes))
+    # As many groups as all classes would need: the last with labels is [N, 4] or [N, 8], those behind it [N, 0].
+    unary, beliefs = _split(log_p, num_classes), _split(q, num_classes)
     for i in range(iterations):
-        if i > 0 and num_classes > _LEFT_OUT:
-            groups = _drop_unlikely(groups, min_probability, num_classes)
         # Potts: up to a constant for the pixel, a label earns what the neighbours with that label weigh.
         logits = [
             tf.add_n([log_p, *(part for kernel, weight in kernels for part in filter_in_parts(kernel, q, weight))])
-            for log_p, q in zip(groups.log_p, groups.q, strict=True)
+            for log_p, q in zip(unary, beliefs, strict=True)
         ]
-        groups = groups._replace(q=_softmax(logits))
-    found = tf.size(groups.labels)
-    rows = tf.tensor_scatter_nd_update(tf.fill([num_classes + 1], found), groups.labels[:, None], tf.range(found))
-    by_column = tf.transpose(tf.concat(groups.q, 1))  # [L, N]
+        beliefs = _softmax(logits, rest if i < iterations - 1 else tf.zeros_like(rest))
+    found = tf.size(labels)
+    rows = tf.tensor_scatter_nd_update(tf.fill([num_classes + 1], found), labels[:, None], tf.range(found))
+    by_column = tf.transpose(tf.concat(beliefs, 1))  # [L, N]
     refined = tf.gather(tf.pad(by_column, [[0, 1], [0, 0]]), rows[:num_classes])  # [K, N]
     return tf.reshape(tf.transpose(refined), tf.shape(probabilities))
-
-
-class _Groups(NamedTuple):
-    """The labels that are left, eight together, as many groups as all classes would need; late ones may be empty.
-
-    Attributes:
-        labels: int32 [L], what the columns of all groups are.
-        log_p: float32 [N, 8] each, the last that is not empty [N, 4] or [N, 8], and then [N, 0].
-        q: the current beliefs, of the same shapes.
-    """
-
-    labels: tf.Tensor
-    log_p: list[tf.Tensor]
-    q: list[tf.Tensor]
 
 
 def _split(columns: tf.Tensor, num_classes: int) -> list[tf.Tensor]:
@@ -168,38 +164,13 @@ def _positions(height: tf.Tensor, width: tf.Tensor) -> list[tf.Tensor]:
     return [x, y]
 
 
-def _find_likely(highest: tf.Tensor, min_probability: tf.Tensor | float) -> tf.Tensor:
-    """Picks the likeliest of some labels: all that reach min_probability somewhere, filled up to a multiple.
+def _softmax(logits: list[tf.Tensor], rest: tf.Tensor) -> list[tf.Tensor]:
+    """Normalises the columns of all groups, and float32 [N] of the labels left out, which take their share.
 
-    Args:
-        highest: float32 [L], the largest probability of each.
-        min_probability: to be reached.
-
-    Returns:
-        int32, which of the L.
+    For few columns this is twice as fast on CPUs as tf.nn.softmax.
     """
-    needed = tf.maximum(tf.math.count_nonzero(highest >= min_probability, dtype=tf.int32), 1)
-    return tf.math.top_k(highest, tf.minimum(-(-needed // _LEFT_OUT) * _LEFT_OUT, tf.size(highest))).indices
-
-
-def _drop_unlikely(groups: _Groups, min_probability: tf.Tensor | float, num_classes: int) -> _Groups:
-    """Leaves out labels whose beliefs nowhere reach min_probability, where that saves some columns."""
-    likely = _find_likely(tf.concat([tf.reduce_max(q, axis=0) for q in groups.q], 0), min_probability)
-
-    def drop() -> _Groups:
-        log_p, q = (
-            tf.transpose(tf.gather(tf.transpose(tf.concat(columns, 1)), likely)) for columns in (groups.log_p, groups.q)
-        )
-        q /= tf.reduce_sum(q, axis=1, keepdims=True)
-        return _Groups(tf.gather(groups.labels, likely), _split(log_p, num_classes), _split(q, num_classes))
-
-    return tf.cond(tf.size(likely) < tf.size(groups.labels), drop, lambda: groups)
-
-
-def _softmax(logits: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Normalises the columns of all groups. For few columns this is twice as fast on CPUs as tf.nn.softmax."""
     columns = [tf.transpose(group) for group in logits]  # [8, N]
     highest = tf.stop_gradient(functools.reduce(tf.maximum, [tf.reduce_max(group, axis=0) for group in columns]))
     e = [tf.exp(group - highest) for group in columns]
-    total = tf.add_n([tf.reduce_sum(group, axis=0) for group in e])
+    total = tf.add_n([tf.reduce_sum(group, axis=0) for group in e]) + rest * tf.exp(-highest)
     return [tf.transpose(group / total) for group in e]

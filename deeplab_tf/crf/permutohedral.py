@@ -56,12 +56,14 @@ class GaussianFilter(NamedTuple):
         blurs: for each axis, in the order of blurring, [M, M].
         slice: matrices [M, N], to be transposed and added up.
         num_points: int32, M.
+        largest_row_sum: float32, the most that filtering ones gives a feature.
     """
 
     splat: tuple[SparseMatrix, ...]
     blurs: tuple[SparseMatrix, ...]
     slice: tuple[SparseMatrix, ...]
     num_points: tf.Tensor
+    largest_row_sum: tf.Tensor
 
 
 def build_filter(features: Sequence[tf.Tensor], normalization: str = "none") -> GaussianFilter:
@@ -97,15 +99,19 @@ def build_filter(features: Sequence[tf.Tensor], normalization: str = "none") -> 
     num_pixels, num_points = tf.size(features[0]), tf.add_n(sizes)
     corners = [place + start for place, start in zip(places, starts, strict=True)]
     splat = _build_splat(corners, weights, num_points)
-    # A constant of the lattice, which cancels in the normalised filters.
-    before, after = tf.ones([1]), tf.fill([1], 1 / (1 + 2.0 ** -len(features)))
-    if normalization != "none":
-        # Positive, because every feature has a part in itself.
-        norm = apply_filter(GaussianFilter(splat, blurs, splat, num_points), tf.ones([num_pixels, 1]))[:, 0]
-        after = 1 / norm
-        if normalization == "symmetric":
-            before = after = tf.math.rsqrt(norm)
-    return GaussianFilter(_scale(splat, before), blurs, _scale(splat, after), num_points)
+    unscaled = GaussianFilter(splat, blurs, splat, num_points, largest_row_sum=tf.ones([]))
+    # Positive, because every feature has a part in itself.
+    norm = apply_filter(unscaled, tf.ones([num_pixels, 1]))[:, 0]
+    if normalization == "none":
+        # A constant of the lattice, which cancels in the normalised filters.
+        before, after = tf.ones([1]), tf.fill([1], 1 / (1 + 2.0 ** -len(features)))
+        sums = after * norm
+    elif normalization == "symmetric":
+        before = after = tf.math.rsqrt(norm)
+        sums = after * apply_filter(unscaled, before[:, None])[:, 0]
+    else:
+        before, after, sums = tf.ones([1]), 1 / norm, tf.ones([1])
+    return GaussianFilter(_scale(splat, before), blurs, _scale(splat, after), num_points, tf.reduce_max(sums))
 
 
 def apply_filter(gaussian: GaussianFilter, values: tf.Tensor) -> tf.Tensor:

@@ -25,6 +25,8 @@ def describe_protocol(config: Config, *, crf: bool, crf_backend: str, absent_as_
         f"w1 {values.w1:g}, sigma_alpha {values.sigma_alpha:g}, sigma_beta {values.sigma_beta:g}, w2 {values.w2:g}, "
         f"sigma_gamma {values.sigma_gamma:g}, {values.iterations} updates, backend {crf_backend}"
     )
+    if crf_backend != "pydensecrf":
+        constants += ", without the labels that cannot be the likeliest of any pixel"
     return {
         "Scales": ", ".join(f"{scale:g}" for scale in scales) + (", fused by maximum" if len(scales) > 1 else ""),
         "Mirrored image": "averaged in" if asked.flip else "not used",
@@ -97,6 +99,10 @@ def differences_from_the_paper(
         found.append(
             "The CRF's kernels are normalised symmetrically, the released code normalises after filtering; its "
             "constants were searched by the authors on 100 validation images."
+        )
+        found.append(
+            "With the backend tf, the CRF leaves out labels that cannot be the likeliest of any pixel; the paper's "
+            "keeps all."
         )
     if not absent_as_zero:
         found.append("Classes without pixels in labels and answers are left out; the released VOC script counts 0.")

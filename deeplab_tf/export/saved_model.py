@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.config import Config
-from deeplab_tf.crf.dense_crf import MIN_PROBABILITY
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
@@ -110,7 +109,7 @@ def refine_one(image: tf.Tensor, probabilities: tf.Tensor, crf: CrfParams) -> tf
         crf.w2,
         crf.sigma_gamma,
         iterations=int(crf.iterations),
-        min_probability=MIN_PROBABILITY,
+        min_probability=None,
     )
 
 

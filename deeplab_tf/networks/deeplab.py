@@ -164,18 +164,20 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
     return model
 
 
-def rebuild(model: DeepLab, config: ModelConfig, num_classes: int) -> DeepLab:
-    """Builds a network once more from another configuration, with the same weights, computing in float32.
+def rebuild(model: DeepLab, atrous: str) -> DeepLab:
+    """Builds a network once more with another form of its atrous convolutions, computing in float32.
 
     Args:
         model: the network.
-        config: differs from the network's in what does not change its weights, such as `atrous`.
-        num_classes: K, the network's.
+        atrous: deinterlace, dilated or auto, see `AtrousConv2D`.
 
     Returns:
         The other network, with copies of the weights.
     """
-    other = build_network(config, num_classes)
+    changed = {"implementation": atrous, "dtype": "float32"}
+    backbone, head = (type(part).from_config(part.get_config() | changed) for part in (model.backbone, model.head))
+    other = DeepLab(backbone, head, model.scales, name=model.name)
+    other(keras.Input((None, None, 3)))
     other.set_weights(model.get_weights())
     return other
 

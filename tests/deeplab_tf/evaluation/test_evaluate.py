@@ -200,6 +200,7 @@ def test_differences_from_the_paper_come_from_the_settings():
     for expected in ("toy, is not one", "started from hed", "iterations is 7 instead of 20000", "mirrored", "513"):
         assert expected in found
     assert "save_every" not in found and "Only cat" in found and "normalised symmetrically" in found
+    assert "leaves out labels" in found
 
 
 def test_a_chart_has_a_line_per_answer_with_gaps_where_nothing_is_known():
