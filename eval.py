@@ -30,7 +30,10 @@ flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("split", "val", "Split to evaluate.")
 flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF.")
 flags.DEFINE_enum(
-    "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
+    "crf_backend",
+    "auto",
+    ["auto", "compiled", "tf", "pydensecrf"],
+    "What computes the CRF. auto: tf where there is a GPU, else compiled; pydensecrf needs requirements-crf.txt.",
 )
 flags.DEFINE_bool("crf_search", False, "Instead: cross-validate the CRF's constants, and write the best into WORKDIR.")
 flags.DEFINE_integer("crf_search_images", 100, "Images of the split for that, evenly spread.", lower_bound=1)
@@ -79,6 +82,8 @@ def main() -> None:
         archive = os.path.join(out_dir, submission.archive_name(manifest.info, split.name, FLAGS.competition))
     if FLAGS.crf_search and (not FLAGS.workdir or not split.has_labels):
         raise UserError("--crf_search needs a --workdir, which gets the best constants, and a split with labels.")
+    if FLAGS.crf_search and FLAGS.crf_backend == "pydensecrf":
+        raise UserError("--crf_search uses a lattice many times, and pydensecrf cannot: --crf_backend=compiled or tf.")
     model, config = model_flags.load(FLAGS.workdir, dataset_info)
     if config.info.class_names != manifest.info.class_names:
         raise UserError(
@@ -153,6 +158,7 @@ def search_crf(predict: Any, examples: Any, split: Any, config: Any, out_dir: st
         num_images=FLAGS.crf_search_images,
         source=source,
         out_dir=out_dir,
+        backend=FLAGS.crf_backend,
     )
     workdir.write_crf(FLAGS.workdir, best)
     print(f"{best}, now in {FLAGS.workdir}/{workdir.CONFIG_FILE}; the table: {out_dir}/{crf_search.TEXT_FILE}")
@@ -164,6 +170,7 @@ def write_report(evaluation: Any, config: Any, run_of_training: dict[str, Any], 
     import shlex
     import sys
 
+    from deeplab_tf.crf.dense_crf import choose_backend
     from deeplab_tf.evaluation import protocol, report
 
     scoring = {"crf": FLAGS.crf, "absent_as_zero": FLAGS.absent_as_zero}
@@ -172,7 +179,7 @@ def write_report(evaluation: Any, config: Any, run_of_training: dict[str, Any], 
         title=f"{config.experiment} on {config.info.name} {FLAGS.split}",
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         command=shlex.join(["python", *sys.argv]),
-        protocol=protocol.describe_protocol(config, crf_backend=FLAGS.crf_backend, **scoring),
+        protocol=protocol.describe_protocol(config, crf_backend=choose_backend(FLAGS.crf_backend), **scoring),
         training=protocol.describe_training(config, **training),
         differences=protocol.differences_from_the_paper(
             config, score_classes=FLAGS.score_classes, **training, **scoring

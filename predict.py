@@ -31,7 +31,10 @@ flags.DEFINE_list(
 )
 flags.DEFINE_bool("crf", False, "Refine with the dense CRF.")
 flags.DEFINE_enum(
-    "crf_backend", "tf", ["tf", "pydensecrf"], "What computes the CRF; pydensecrf needs requirements-crf.txt."
+    "crf_backend",
+    "auto",
+    ["auto", "compiled", "tf", "pydensecrf"],
+    "What computes the CRF. auto: tf where there is a GPU, else compiled; pydensecrf needs requirements-crf.txt.",
 )
 
 

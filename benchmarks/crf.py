@@ -1,15 +1,25 @@
-"""How fast the dense CRF in TensorFlow is, against `pydensecrf.densecrf` called directly, and how well the two agree.
+"""How fast the dense CRF is, against `pydensecrf.densecrf` called directly, and how well its backends agree.
 
-    python -m benchmarks.crf --root=VOCdevkit/VOC2012 [--out=docs/images]
+    python -m benchmarks.crf --root=VOCdevkit/VOC2012 [--sections=one --sections=many ...]
 
-Each round refines each photograph once in every way, one after the other, in one process; the first round warms up.
-Probabilities come from a trained network (--workdir), or are made up from the labels to look as if: blurred, with
-noise and wrong blobs, at 1/8 of the size, upsampled. Without --root photographs are replaced by generated images. With
---out the time against pixels, classes and lattice points is measured too, and drawn there.
+One run does all of it; --sections picks some. Where ways are compared they take turns in one process, and the first
+round warms up. Probabilities come from a trained network (--workdir), or are made up from the labels to look as if:
+blurred, with noise and wrong blobs, at 1/8 of the size, upsampled. Without --root photographs are replaced by generated
+images. With --out the curves of the time against pixels, classes, lattice points and threads are drawn there.
+
+    one     one image, all backends, two sets of constants: seconds, ratios, agreement
+    steps   where the compiled backend's time goes, on one thread
+    many    many images: the compiled backend on a thread each, against a process of pydensecrf a core
+    labels  150 classes, flat and peaked, and the time by the number of labels that take part
+    search  one set of constants of eval.py --crf_search, with TensorFlow ops and compiled
+    check   agreement with pydensecrf at 2, 21 and 60 classes, and with an exact mean field on a part
+    curves  time by pixels, classes, lattice points and threads
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +33,9 @@ from PIL import Image
 from datasets.source import Source
 from datasets.sources import synthetic
 from datasets.stored import tfrecord
-from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.crf import compiled
+from deeplab_tf.crf.compiled_team import Team
+from deeplab_tf.crf.dense_crf import dense_crf, sweep_w1
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.evaluation import charts
 from deeplab_tf.runtime import command_line
@@ -31,6 +43,7 @@ from deeplab_tf.runtime import command_line
 PARAMS = [CrfParams(4, 67, 3, 3, 1), CrfParams(4, 49, 5, 3, 3)]
 # What else was released with, or is used for, the paper's networks, and pydensecrf's own example.
 MORE_PARAMS = [CrfParams(4, 121, 5, 3, 3), CrfParams(5, 67, 3, 3, 3), CrfParams(4, 80, 13, 3, 3)]
+SECTIONS = ("one", "steps", "many", "labels", "search", "check", "curves")
 Scene = tuple[str, np.ndarray, np.ndarray]
 """Name, image uint8 [H, W, 3], probabilities float32 [H, W, K]."""
 
@@ -89,10 +102,17 @@ def call_pydensecrf(image: np.ndarray, probabilities: np.ndarray, params: CrfPar
     return np.array(crf.inference(params.iterations)).T.reshape(probabilities.shape)
 
 
+def refine(backend: str, **kwargs: float | int) -> Callable[[np.ndarray, np.ndarray, CrfParams], np.ndarray]:
+    return lambda image, probabilities, params: dense_crf(image, probabilities, params, backend, **kwargs)
+
+
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray, CrfParams], np.ndarray]] = {
     "pydensecrf": call_pydensecrf,
-    "tf": dense_crf,
-    "tf, no label left out": lambda *args: dense_crf(*args, min_probability=0.0),
+    "tf": refine("tf"),
+    "compiled": refine("compiled"),
+    "compiled, one thread": refine("compiled", threads=1),
+    "tf, no label left out": refine("tf", min_probability=0.0),
+    "compiled, no label left out": refine("compiled", min_probability=0.0),
 }
 
 
@@ -117,7 +137,7 @@ def compare(scenes: list[Scene], params: CrfParams, rounds: int) -> None:
                     difference[way].append(np.abs(ours - theirs).mean())
     print(f"\n(w1, sigma_alpha, sigma_beta, w2, sigma_gamma) = {_constants(params)}, {params.iterations} iterations")
     print(
-        f"{'':<24}{'median s':>10}{'quartiles':>14}{'processor s':>13}{'ratio':>8}{'quartiles':>14}"
+        f"{'':<28}{'median s':>10}{'quartiles':>14}{'processor s':>13}{'ratio':>8}{'quartiles':>14}"
         f"{'labels equal, %: mean, least':>32}{'mean difference':>18}"
     )
     for way in WAYS:
@@ -126,7 +146,7 @@ def compare(scenes: list[Scene], params: CrfParams, rounds: int) -> None:
         low, median, high = np.percentile(times, [25, 50, 75])
         ratio_low, ratio, ratio_high = np.percentile(ratios, [25, 50, 75])
         print(
-            f"{way:<24}{median:>10.3f}{f'{low:.2f}..{high:.2f}':>14}{np.median(processor[way][1:]):>13.3f}{ratio:>8.2f}"
+            f"{way:<28}{median:>10.3f}{f'{low:.2f}..{high:.2f}':>14}{np.median(processor[way][1:]):>13.3f}{ratio:>8.2f}"
             f"{f'{ratio_low:.2f}..{ratio_high:.2f}':>14}"
             f"{f'{100 * np.mean(agreement[way]):.4f}, {100 * min(agreement[way]):.4f}':>32}"
             f"{np.mean(difference[way]):>18.2g}",
@@ -138,32 +158,185 @@ def _constants(params: CrfParams) -> tuple[float, ...]:
     return params.w1, params.sigma_alpha, params.sigma_beta, params.w2, params.sigma_gamma
 
 
-def check(scenes: list[Scene]) -> None:
-    """Prints how answers differ from pydensecrf's, and on a part of each scene those of both from the exact ones."""
+def measure_steps(scenes: list[Scene]) -> None:
+    """Prints the milliseconds of each step of the compiled backend, on one thread: the best of five."""
+    print("\nsteps of the compiled backend, one thread, ms: the mean over the images of the best of five")
+    for params in PARAMS:
+        best: dict[str, list[float]] = {}
+        for _, image, probabilities in scenes:
+            timed: dict[str, list[float]] = {}
+            for _ in range(5):
+                for step, milliseconds in _run_steps(image, probabilities, params):
+                    timed.setdefault(step, []).append(milliseconds)
+            for step, several in timed.items():
+                best.setdefault(step, []).append(min(several))
+        print(f"{_constants(params)}: " + ", ".join(f"{step} {np.mean(times):.1f}" for step, times in best.items()))
+
+
+def _run_steps(image: np.ndarray, probabilities: np.ndarray, params: CrfParams) -> Iterator[tuple[str, float]]:
+    height, width, num_classes = probabilities.shape
+    flat = probabilities.reshape(-1, num_classes)
+    clock = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal clock
+        before, clock = clock, time.perf_counter()
+        return 1e3 * (clock - before)
+
+    with Team(1) as team:
+        compiled.are_distributions(flat)
+        yield "check the input", lap()
+        bilateral = compiled.build_bilateral(image, params.sigma_alpha, params.sigma_beta, "symmetric", team)
+        yield "bilateral lattice", lap()
+        smoothness = compiled.build_smoothness(height, width, params.sigma_gamma, "symmetric", team)
+        yield "smoothness lattice (kept for the size)", lap()
+        likely = np.argsort(-flat.max(axis=0))[:8].astype(np.int32)
+        lap()
+        kernels = [(bilateral, params.w1), (smoothness, params.w2)]
+        compiled.update(flat, likely, kernels, params.iterations, team)
+        yield f"{params.iterations} updates of 8 labels", lap()
+        compiled.update(flat, np.arange(num_classes, dtype=np.int32), kernels, params.iterations, team)
+        yield f"{params.iterations} updates of {num_classes}", lap()
+
+
+def measure_many(scenes: list[Scene], rounds: int) -> None:
+    """Prints images a second: threads of the compiled backend, and processes of pydensecrf, as many as cores."""
+    cores = len(os.sched_getaffinity(0))
+    repeated = scenes * max(1, -(-3 * cores // len(scenes)))
+    print(f"\n{len(repeated)} images, {cores} cores: images a second, the best of {rounds}")
+    # Processes of their own, begun before the threads: they hold nothing but pydensecrf and their images.
+    with multiprocessing.get_context("spawn").Pool(cores) as pool:
+        for params in PARAMS:
+            tasks = [(image, probabilities, params) for _, image, probabilities in repeated]
+            theirs = _images_a_second(lambda tasks=tasks: pool.starmap(_refine_alone, tasks, 1), len(tasks), rounds)
+            ours = {}
+            for threads in sorted({1, cores // 2 or 1, cores}):
+                with concurrent.futures.ThreadPoolExecutor(threads) as executor:
+                    work = lambda executor=executor, tasks=tasks: list(executor.map(_refine_in_thread, tasks))  # noqa: E731
+                    ours[threads] = _images_a_second(work, len(tasks), rounds)
+            by_threads = ", ".join(f"{count} threads {rate:.2f}" for count, rate in ours.items())
+            print(
+                f"{_constants(params)}: pydensecrf in {cores} processes {theirs:.2f}; compiled, {by_threads}; "
+                f"{ours[cores] / theirs:.2f} times",
+                flush=True,
+            )
+
+
+def _refine_alone(image: np.ndarray, probabilities: np.ndarray, params: CrfParams) -> None:
+    call_pydensecrf(image, probabilities, params)
+
+
+def _refine_in_thread(task: tuple[np.ndarray, np.ndarray, CrfParams]) -> None:
+    dense_crf(*task, backend="compiled", threads=1)
+
+
+def _images_a_second(work: Callable[[], object], count: int, rounds: int) -> float:
+    work()
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return count / min(seconds)
+
+
+def measure_labels(scene: Scene, labels: np.ndarray, rounds: int) -> None:
+    """Prints the seconds of 150 classes, and those by the number of labels that take part."""
+    _, image, _ = scene
+    height, width = labels.shape
+    rng = np.random.default_rng(0)
+    flat = rng.dirichlet(np.full(150, 1.0), (height // 8 + 1, width // 8 + 1)).astype(np.float32)
+    flat = np.stack([cv2.resize(flat[..., k], (width, height)) for k in range(150)], -1)
+    flat /= flat.sum(-1, keepdims=True)
+    peaked = like_a_network(np.where(labels == 255, 0, labels), 150, seed=1)
+    print("\n150 classes, (4, 67, 3, 3, 1): labels that take part, seconds compiled and with TensorFlow ops")
+    for name, probabilities in (("peaked", peaked), ("flat", flat)):
+        takes_part = int((dense_crf(image, probabilities, PARAMS[0]).max((0, 1)) > 0).sum())
+        times = [_best(refine(way), image, probabilities, PARAMS[0], rounds) for way in ("compiled", "tf")]
+        print(f"{name}: {takes_part} labels, {times[0]:.3f} and {times[1]:.3f}", flush=True)
+    likeliest = np.argsort(-flat.max((0, 1)))
+    cells = []
+    for count in (4, 8, 16, 24, 48, 96, 150):
+        some = flat[..., likeliest[:count]] / flat[..., likeliest[:count]].sum(-1, keepdims=True)
+        seconds = _best(refine("compiled", min_probability=0.0), image, some, PARAMS[0], rounds)
+        cells.append(f"{count} {seconds:.3f}")
+    print(f"seconds compiled by labels that take part: {', '.join(cells)}", flush=True)
+
+
+def measure_search(scenes: list[Scene], rounds: int) -> None:
+    """Prints how long nine sets of constants that share three lattices take, an image a thread."""
+    cores = len(os.sched_getaffinity(0))
+    print("\nthe search's constants: w1 3, 4.5, 6 at sigma_beta 3, 4.5, 6; seconds an image, the best")
+    best = {}
+    for backend in ("tf", "compiled"):
+
+        def sweep(task: tuple[Scene, float], backend: str = backend) -> None:
+            (_, image, probabilities), sigma_beta = task
+            sweep_w1(image, probabilities, CrfParams(4, 50, sigma_beta, 3, 3), [3, 4.5, 6], backend, threads=1)
+
+        tasks = [(scene, sigma_beta) for scene in scenes for sigma_beta in (3, 4.5, 6)]
+        with concurrent.futures.ThreadPoolExecutor(cores) as executor:
+            rate = _images_a_second(lambda sweep=sweep: list(executor.map(sweep, tasks)), len(scenes), rounds)  # noqa: B023
+        best[backend] = 1 / rate
+    print(
+        f"tf {best['tf']:.2f}, compiled {best['compiled']:.2f}, {best['tf'] / best['compiled']:.2f} times", flush=True
+    )
+
+
+def _best(way: Callable[..., np.ndarray], image: np.ndarray, p: np.ndarray, params: CrfParams, rounds: int) -> float:
+    way(image, p, params)
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        way(image, p, params)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def check(stored: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
+    """Prints how answers differ from pydensecrf's, and on a part of each image those of both from the exact ones."""
     from tests.references import brute_force_mean_field
 
-    side = 48
     print(
-        "\nlabels equal, %: mean, least; mean difference. (1) tf, no label left out, to pydensecrf; (2) tf as it is, "
-        f"to pydensecrf;\non the middle {side} x {side} pixels (3) tf and (4) pydensecrf to an exact mean field"
+        "\nno label left out, to pydensecrf: pixels with equal labels, % (all images together, and the least), and "
+        "the mean difference (the mean, and the largest)"
     )
+    for num_classes in (2, 21, 60):
+        for params in [*PARAMS, *MORE_PARAMS]:
+            cells = []
+            scenes = [
+                (image, like_a_network(np.where(labels == 255, 0, labels) % num_classes, num_classes, seed))
+                for seed, (_, image, labels) in enumerate(stored)
+            ]
+            theirs = [call_pydensecrf(*scene, params) for scene in scenes]
+            for backend in ("compiled", "tf"):
+                pairs = [
+                    (*_compare(dense_crf(*scene, params, backend, 0.0), answer), answer[..., 0].size)
+                    for scene, answer in zip(scenes, theirs, strict=True)
+                ]
+                equal, difference, size = np.array(pairs).T
+                cells.append(
+                    f"{backend} {100 * np.average(equal, weights=size):.5f}, {100 * equal.min():.4f}; "
+                    f"{difference.mean():.1e}, {difference.max():.1e}"
+                )
+            print(f"{num_classes} classes, {_constants(params)}: {' | '.join(cells)}", flush=True)
+
+    side = 48
+    print(f"\non the middle {side} x {side} pixels, 21 classes, to an exact mean field: compiled | pydensecrf")
     for params in [*PARAMS, *MORE_PARAMS]:
-        pairs: list[list[tuple[float, float]]] = [[], [], [], []]
-        for _, image, probabilities in scenes:
-            theirs = call_pydensecrf(image, probabilities, params)
-            for column, least in ((0, 0.0), (1, None)):
-                kwargs = {} if least is None else {"min_probability": least}
-                pairs[column].append(_compare(dense_crf(image, probabilities, params, **kwargs), theirs))
+        pairs: list[list[tuple[float, float]]] = [[], []]
+        for seed, (_, image, labels) in enumerate(stored):
             top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
             part = np.s_[top : top + side, left : left + side]
-            small = np.ascontiguousarray(image[part]), np.maximum(probabilities[part], 1e-20)
+            probabilities = like_a_network(labels, 21, seed)[part]
+            small = np.ascontiguousarray(image[part]), np.maximum(probabilities, 1e-20)
             exact = brute_force_mean_field(*small, *_constants(params), params.iterations, "symmetric")
-            pairs[2].append(_compare(dense_crf(*small, params, min_probability=0.0), exact))
-            pairs[3].append(_compare(call_pydensecrf(*small, params), exact))
+            pairs[0].append(_compare(dense_crf(*small, params, "compiled", 0.0), exact))
+            pairs[1].append(_compare(call_pydensecrf(*small, params), exact))
         cells = []
         for of_column in pairs:
             equal, difference = np.array(of_column).T
-            cells.append(f"{100 * equal.mean():.4f}, {100 * equal.min():.4f}; {difference.mean():.1e}")
+            cells.append(f"{100 * equal.mean():.3f}, {100 * equal.min():.3f}; {difference.mean():.1e}")
         print(f"{_constants(params)!s:<20} | {' | '.join(cells)}", flush=True)
 
 
@@ -171,18 +344,17 @@ def _compare(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     return float((one.argmax(-1) == other.argmax(-1)).mean()), float(np.abs(one - other).mean())
 
 
-def best_time(scene: Scene, params: CrfParams, min_probability: float, rounds: int = 3) -> tuple[float, float]:
-    """Returns the least seconds of a few rounds, and how far memory grew beyond what was there before, in MB."""
+def best_time(
+    scene: Scene, params: CrfParams, min_probability: float, backend: str = "compiled", threads: int | None = None
+) -> tuple[float, float]:
+    """Returns the least seconds of three rounds, and how far memory grew beyond what was there before, in MB."""
     _, image, probabilities = scene
-    dense_crf(image, probabilities, params, min_probability=min_probability)
+    way = refine(backend, min_probability=min_probability, threads=threads)
+    way(image, probabilities, params)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        dense_crf(image, probabilities, params, min_probability=min_probability)
-        times.append(time.perf_counter() - begin)
-    return min(times), memory("VmHWM") - before
+    seconds = _best(way, image, probabilities, params, rounds=3)
+    return seconds, memory("VmHWM") - before
 
 
 def memory(field: str) -> float:
@@ -191,56 +363,68 @@ def memory(field: str) -> float:
 
 
 def count_points(image: np.ndarray, params: CrfParams) -> int:
-    from deeplab_tf.crf.mean_field import embed_pixels
-    from deeplab_tf.crf.permutohedral import build_filter
-
-    position, colour = embed_pixels(image)
-    features = [*(axis / params.sigma_alpha for axis in position), *(axis / params.sigma_beta for axis in colour)]
-    return int(build_filter(features).num_points)
+    with Team(1) as team:
+        return compiled.build_bilateral(image, params.sigma_alpha, params.sigma_beta, "after", team).num_points
 
 
-def draw_scaling(scene: Scene, labels: np.ndarray, out: str) -> None:
-    """Measures one scene at several sizes, numbers of classes and widths of the kernel, and draws three curves."""
+def measure_curves(scene: Scene, labels: np.ndarray, out: str) -> None:
+    """Measures one scene at several sizes, numbers of classes, widths of the kernel and threads; draws the curves."""
     name, image, probabilities = scene
     params = PARAMS[0]
+    backends = ("compiled", "tf")
 
     def resized(width: int, height: int) -> Scene:
         p = cv2.resize(probabilities[..., :8], (width, height))
         return name, cv2.resize(image, (width, height)), p / p.sum(-1, keepdims=True)
 
-    def draw(file: str, xs: list[float], ys: list[float], x_title: str) -> None:
-        chart = charts.line_chart(xs, [charts.Line("tf", ys)], x_title, "seconds")
-        (Path(out) / file).write_text(chart + "\n")
+    def draw(file: str, xs: list[float], of_backends: dict[str, list[float]], x_title: str) -> None:
+        if out:
+            lines = [charts.Line(backend, ys) for backend, ys in of_backends.items()]
+            (Path(out) / file).write_text(charts.line_chart(xs, lines, x_title, "seconds") + "\n")
 
-    print("\nwidth x height, seconds, seconds per megapixel, lattice points, MB more at the peak (8 classes)")
-    pixels, times = [], []
+    print("\nwidth x height, lattice points; seconds and MB more at the peak: compiled, then tf (8 classes)")
+    pixels: list[float] = []
+    times: dict[str, list[float]] = {backend: [] for backend in backends}
     for width, height in ((256, 128), (512, 256), (1024, 512), (1448, 724), (2048, 1024)):
         sized = resized(width, height)
-        seconds, megabytes = best_time(sized, params, 0.0)
         pixels.append(width * height / 1e6)
-        times.append(seconds)
-        points = count_points(sized[1], params)
-        print(f"{width} x {height}, {seconds:.2f}, {seconds / pixels[-1]:.2f}, {points}, {megabytes:.0f}", flush=True)
+        measured = [best_time(sized, params, 0.0, backend) for backend in backends]
+        for backend, (seconds, _) in zip(backends, measured, strict=True):
+            times[backend].append(seconds)
+        cells = "; ".join(f"{seconds:.3f} s, {megabytes:.0f} MB" for seconds, megabytes in measured)
+        print(f"{width} x {height}, {count_points(sized[1], params)}; {cells}", flush=True)
     draw("crf_pixels.svg", pixels, times, "megapixels")
 
-    print("\nclasses, seconds, MB more at the peak (none left out)")
-    classes, times = [4, 8, 16, 24, 32, 64], []
-    for num_classes in classes:
+    print("\nclasses (none left out); seconds and MB more at the peak: compiled, then tf")
+    classes = [4.0, 8, 16, 24, 32, 64]
+    times = {backend: [] for backend in backends}
+    for num_classes in map(int, classes):
         of_classes = like_a_network(np.where(labels == 255, 0, labels) % num_classes, num_classes, seed=1)
-        seconds, megabytes = best_time((name, image, of_classes), params, 0.0)
-        times.append(seconds)
-        print(f"{num_classes}, {seconds:.2f}, {megabytes:.0f}", flush=True)
+        measured = [best_time((name, image, of_classes), params, 0.0, backend) for backend in backends]
+        for backend, (seconds, _) in zip(backends, measured, strict=True):
+            times[backend].append(seconds)
+        cells = "; ".join(f"{seconds:.3f} s, {megabytes:.0f} MB" for seconds, megabytes in measured)
+        print(f"{num_classes}; {cells}", flush=True)
     draw("crf_classes.svg", classes, times, "classes, none left out")
 
-    print("\nsigma_beta, lattice points, seconds (8 classes)")
-    points, times = [], []
+    print("\nsigma_beta, lattice points; seconds compiled, tf (8 classes)")
+    points: list[float] = []
+    times = {backend: [] for backend in backends}
     eight = resized(image.shape[1], image.shape[0])
     for sigma_beta in (13, 8, 5, 4, 3, 2):
         narrow = CrfParams(4, 67, sigma_beta, 3, 1)
         points.append(count_points(image, narrow) / 1e3)
-        times.append(best_time(eight, narrow, 0.0)[0])
-        print(f"{sigma_beta}, {1e3 * points[-1]:.0f}, {times[-1]:.2f}", flush=True)
+        for backend in backends:
+            times[backend].append(best_time(eight, narrow, 0.0, backend)[0])
+        print(f"{sigma_beta}, {1e3 * points[-1]:.0f}; {times['compiled'][-1]:.3f}, {times['tf'][-1]:.3f}", flush=True)
     draw("crf_points.svg", points, times, "thousand lattice points")
+
+    print("\nthreads, seconds compiled (8 classes, 1024 x 512)")
+    large = resized(1024, 512)
+    threads = [float(count) for count in (1, 2, 4, 8, 16) if count <= len(os.sched_getaffinity(0))]
+    by_threads = [best_time(large, params, 0.0, threads=int(count))[0] for count in threads]
+    print(", ".join(f"{count:.0f} {seconds:.3f}" for count, seconds in zip(threads, by_threads, strict=True)))
+    draw("crf_threads.svg", threads, {"compiled": by_threads}, "threads")
 
 
 def main() -> None:
@@ -267,13 +451,22 @@ def main() -> None:
         f"{len(scenes)} images of {', '.join(sorted({f'{i.shape[1]}x{i.shape[0]}' for _, i, _ in scenes}))}, "
         f"{scenes[0][2].shape[-1]} classes, {likely:.1f} of them reach 0.01 in an image on average; {cores} cores"
     )
-    if values.check:
-        check(scenes)
-        return
-    for params in PARAMS:
-        compare(scenes, params, values.rounds)
-    if values.out:
-        draw_scaling(scenes[0], stored[0][2], values.out)
+    for section in values.sections:
+        if section == "one":
+            for params in PARAMS:
+                compare(scenes, params, values.rounds)
+        elif section == "steps":
+            measure_steps(scenes)
+        elif section == "many":
+            measure_many(scenes, values.rounds)
+        elif section == "labels":
+            measure_labels(scenes[0], stored[0][2], values.rounds)
+        elif section == "search":
+            measure_search(scenes, values.rounds)
+        elif section == "check":
+            check(stored)
+        else:
+            measure_curves(scenes[0], stored[0][2], values.out)
 
 
 def _define_flags() -> None:
@@ -283,8 +476,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("rounds", 3, "Rounds that count.", lower_bound=1)
     flags.DEFINE_integer("classes", 21, "Classes, without --workdir.", lower_bound=4)
     flags.DEFINE_string("workdir", "", "A trained network for the probabilities.")
-    flags.DEFINE_bool("check", False, "Compare answers, at all constants in use, instead of times.")
-    flags.DEFINE_string("out", "", "Folder for curves of the time against pixels, classes and lattice points.")
+    flags.DEFINE_multi_enum("sections", list(SECTIONS), SECTIONS, "What to measure.")
+    flags.DEFINE_string("out", "", "Folder for the drawn curves.")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ The rooms:
     Sec. 3.2  LargeFOV, ASPP                    aspp
     Sec. 3.2  several scales                    deeplab
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
+              in kernels                        compiled compiled_lattice compiled_filter compiled_mean_field
+              what they need                    compiled_rows compiled_cache compiled_team
     Fig. 5    belief maps                       maps
     Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe

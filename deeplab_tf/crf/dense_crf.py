@@ -7,14 +7,17 @@ The energy (Eq. 2) is a unary term per pixel plus a pairwise term (Eq. 3) betwee
                                    + w2 * exp(-|p_i - p_j|^2 / (2 sigma_gamma^2)))
 
 with pixel positions p and RGB colours I. Each mean-field update filters the current probabilities with both
-Gaussians, which the permutohedral lattice does in time linear in the number of pixels. This file is for arrays;
-`mean_field.refine` is the same as a TensorFlow graph.
+Gaussians, which the permutohedral lattice does in time linear in the number of pixels. This file is for arrays: it
+checks them, picks what computes them and keeps what the next image needs. `mean_field.refine` is the same as a
+TensorFlow graph, and `compiled` the same in kernels for the processor.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,28 +25,36 @@ import numpy as np
 
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.threads import usable_cores
 
 if TYPE_CHECKING:
+    from deeplab_tf.crf.compiled import Lattice
+    from deeplab_tf.crf.compiled_team import Team
     from deeplab_tf.crf.permutohedral import GaussianFilter
 
-BACKENDS = ("tf", "pydensecrf")
+BACKENDS = ("auto", "compiled", "tf", "pydensecrf")
 NORMALIZATIONS = ("symmetric", "after")
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = 1e-20
 # Without labels, and for each of them: measured peaks of photographs lie within a third of this.
-_BYTES_PER_PIXEL = {"tf": (1600, 50), "pydensecrf": (500, 65)}
+_BYTES_PER_PIXEL = {"compiled": (900, 20), "tf": (1600, 50), "pydensecrf": (500, 65)}
 # Pixels of an image whose filter of the smoothness kernel is kept for the next one.
 _LARGEST_KEPT = 2**19
+# Most images of a data set have one of two sizes, upright or lying. 20 MB for one of 500 x 375 pixels.
+_MOST_KEPT = 2
+_smoothness_kept: dict[tuple[int, int, float, str], Lattice] = {}
+_keeping = threading.Lock()
 
 
 def dense_crf(
     image: np.ndarray,
     probabilities: np.ndarray,
     params: CrfParams = CrfParams(),
-    backend: str = "tf",
+    backend: str = "auto",
     min_probability: float | None = None,
     normalization: str = "symmetric",
+    threads: int | None = None,
 ) -> np.ndarray:
     """Refines the probabilities of one image with the dense CRF.
 
@@ -59,12 +70,15 @@ def dense_crf(
         image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
         probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
         params: the constants of Eq. 3.
-        backend: "tf", or "pydensecrf", the C++ code that most others use. They agree to float32 rounding.
+        backend: "compiled", kernels for the processor; "tf", TensorFlow ops; "pydensecrf", the C++ code that most
+            others use; or "auto", see `choose_backend`. They agree to float32 rounding.
         min_probability: labels that have less than this in every pixel may be left out of the mean field and get
             probability 0; a label that is the likeliest of some pixel always stays. 0.0 leaves out none. None takes
-            the proven limit with the tf backend, and leaves out none with pydensecrf. The tf backend leaves labels
-            out in fours only, where that saves time.
+            the proven limit, and with pydensecrf leaves out none. Labels are left out in fours only, where that saves
+            time, by pydensecrf one by one.
         normalization: "symmetric" or "after".
+        threads: of the compiled backend, >= 1; None for as many as there are cores. It holds no lock of Python's, so
+            for many images, one thread each is fastest. The result does not depend on it.
 
     Returns:
         float32 [H, W, K], summing to 1 over the last axis. With zero iterations, the input renormalised.
@@ -72,22 +86,62 @@ def dense_crf(
     Raises:
         ValueError: a wrong shape, type or range, or an unknown backend or normalization.
         UserError: sigmas so small for the size of the image that the lattice cannot hold it, an image that the memory
-            cannot hold, or pydensecrf is asked for and not installed.
+            cannot hold, or a backend that is not installed.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    backend = choose_backend(backend)
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}.")
     image, probabilities = _checked(image, probabilities, min_probability, backend)
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return probabilities / probabilities.sum(axis=-1, keepdims=True)
+    if backend == "pydensecrf":
+        return _refine_with_pydensecrf(image, probabilities, params, min_probability, normalization)
     if backend == "tf":
         return _refine_with_tensorflow(image, probabilities, params, [params.w1], min_probability, normalization)[0]
-    return _refine_with_pydensecrf(image, probabilities, params, min_probability, normalization)
+    return _refine_with_kernels(image, probabilities, params, [params.w1], min_probability, normalization, threads)[0]
+
+
+def choose_backend(backend: str) -> str:
+    """Returns what computes the CRF for one of `BACKENDS`.
+
+    "auto" is "tf" where TensorFlow sees a GPU, which then does the work, else "compiled" where numba is installed, else
+    "tf".
+
+    Raises:
+        ValueError: an unknown name.
+        UserError: "compiled" without numba.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    if backend == "compiled" and not _has_numba():
+        raise UserError(
+            "the compiled backend of the CRF needs numba, which is not installed: "
+            "run `pip install -r requirements.txt`, or take the backend tf, which needs nothing."
+        )
+    if backend != "auto":
+        return backend
+    return "compiled" if _has_numba() and not _has_gpu() else "tf"
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def sweep_w1(
-    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, weights: Sequence[float]
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams,
+    weights: Sequence[float],
+    backend: str = "auto",
+    threads: int | None = None,
 ) -> list[np.ndarray]:
     """Refines with several w1: as `dense_crf` with each of them, but the lattice, which they share, is built once.
 
@@ -96,19 +150,26 @@ def sweep_w1(
         probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
         params: the other constants of Eq. 3.
         weights: the values of w1, >= 0.
+        backend: as for `dense_crf`, but pydensecrf.
+        threads: as for `dense_crf`.
 
     Returns:
-        For each weight what `dense_crf` returns, by the tf backend and its defaults.
+        For each weight what `dense_crf` returns by its defaults.
 
     Raises:
         ValueError: a wrong shape, type or range.
         UserError: as by `dense_crf`.
     """
-    image, probabilities = _checked(image, probabilities, None, "tf")
+    backend = choose_backend(backend)
+    if backend == "pydensecrf":
+        raise ValueError("pydensecrf cannot keep its lattice: sweep with the backend compiled or tf.")
+    image, probabilities = _checked(image, probabilities, None, backend)
     checked = [dataclasses.replace(params, w1=weight).w1 for weight in weights]
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return [probabilities / probabilities.sum(axis=-1, keepdims=True)] * len(checked)
-    return _refine_with_tensorflow(image, probabilities, params, checked, None, "symmetric")
+    if backend == "tf":
+        return _refine_with_tensorflow(image, probabilities, params, checked, None, "symmetric")
+    return _refine_with_kernels(image, probabilities, params, checked, None, "symmetric", threads)
 
 
 def _checked(
@@ -116,12 +177,19 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns uint8 [H, W, 3] and float32 [H, W, K], or raises what `dense_crf` does."""
     image, probabilities = np.asarray(image), np.asarray(probabilities)
-    _validate(image, probabilities, min_probability)
+    _check_shapes(image, probabilities, min_probability)
     require_memory((image.shape[0], image.shape[1]), probabilities.shape[-1], backend)
-    return image, probabilities.astype(np.float32)
+    single = np.ascontiguousarray(probabilities, np.float32)
+    if backend == "compiled":
+        from deeplab_tf.crf import compiled
+
+        if compiled.are_distributions(single.reshape(-1, single.shape[-1])):
+            return image, single
+    _check_values(probabilities)
+    return image, single
 
 
-def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: float | None) -> None:
+def _check_shapes(image: np.ndarray, probabilities: np.ndarray, min_probability: float | None) -> None:
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
         raise ValueError(
             f"the CRF's image must be uint8 [H, W, 3], RGB 0..255 as stored, got {image.dtype} {list(image.shape)}."
@@ -133,6 +201,11 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
         )
     if not np.issubdtype(probabilities.dtype, np.floating):
         raise ValueError(f"probabilities must be floats, got {probabilities.dtype}.")
+    if min_probability is not None and not 0 <= min_probability <= 1:
+        raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
+
+
+def _check_values(probabilities: np.ndarray) -> None:
     sums = probabilities.sum(axis=-1)
     # Written so that a NaN fails. The tolerance lets float16 pass and stops logits.
     if not (probabilities.min() >= 0 and np.abs(sums - 1).max() < 1e-2):
@@ -140,8 +213,6 @@ def _validate(image: np.ndarray, probabilities: np.ndarray, min_probability: flo
             "probabilities must be >= 0 and sum to 1 over the classes (softmax, not logits), got values from "
             f"{probabilities.min():g} to {probabilities.max():g} and sums from {sums.min():g} to {sums.max():g}."
         )
-    if min_probability is not None and not 0 <= min_probability <= 1:
-        raise ValueError(f"min_probability must be 0..1, got {min_probability}.")
 
 
 def check_backend(backend: str) -> None:
@@ -150,13 +221,13 @@ def check_backend(backend: str) -> None:
     Raises:
         UserError: it is not.
     """
-    if backend == "pydensecrf":
+    if choose_backend(backend) == "pydensecrf":
         _import_pydensecrf()
 
 
 def needed_bytes(image_size: tuple[int, int], num_classes: int, backend: str) -> float:
     """Returns how much memory refining an image of this height and width takes, at most."""
-    lattice, label = _BYTES_PER_PIXEL[backend]
+    lattice, label = _BYTES_PER_PIXEL[choose_backend(backend)]
     return (lattice + label * num_classes) * image_size[0] * image_size[1]
 
 
@@ -185,6 +256,18 @@ def _refine_with_tensorflow(
     normalization: str,
 ) -> list[np.ndarray]:
     """Refines once for each of some w1, which take the place of that of params."""
+    _check_sigmas(image, params)
+    height, width, num_classes = probabilities.shape
+    # A large one is not worth the memory that it would keep.
+    build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__
+    smoothness = build(height, width, params.sigma_gamma, normalization)
+    bilateral = _trace_bilateral(normalization)(image, np.float32(params.sigma_alpha), np.float32(params.sigma_beta))
+    function = _trace(num_classes, int(params.iterations), normalization, min_probability is None)
+    others = [np.float32(constant) for constant in (params.w2, min_probability or 0)]
+    return [function(probabilities, bilateral, smoothness, np.float32(w1), *others).numpy() for w1 in weights]
+
+
+def _check_sigmas(image: np.ndarray, params: CrfParams) -> None:
     # Imported here, because configurations know CrfParams and are to load without TensorFlow.
     from deeplab_tf.crf.permutohedral import check_extents
 
@@ -194,14 +277,76 @@ def _refine_with_tensorflow(
         check_extents([(side - 1) / params.sigma_gamma for side in (image.shape[1], image.shape[0])])
     except ValueError as error:
         raise UserError(f"the CRF's sigmas are too small for an image {list(image.shape[:2])}: {error}") from None
+
+
+def _refine_with_kernels(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams,
+    weights: Sequence[float],
+    min_probability: float | None,
+    normalization: str,
+    threads: int | None,
+) -> list[np.ndarray]:
+    """Refines once for each of some w1, which take the place of that of params."""
+    from deeplab_tf.crf import compiled
+    from deeplab_tf.crf.compiled_team import Team
+
+    _check_sigmas(image, params)
     height, width, num_classes = probabilities.shape
-    # A large one is not worth the memory that it would keep.
-    build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__
-    smoothness = build(height, width, params.sigma_gamma, normalization)
-    bilateral = _trace_bilateral(normalization)(image, np.float32(params.sigma_alpha), np.float32(params.sigma_beta))
-    function = _trace(num_classes, int(params.iterations), normalization, min_probability is None)
-    others = [np.float32(constant) for constant in (params.w2, min_probability or 0)]
-    return [function(probabilities, bilateral, smoothness, np.float32(w1), *others).numpy() for w1 in weights]
+    flat = probabilities.reshape(-1, num_classes)
+    with Team(threads or usable_cores()) as team:
+        smoothness = _find_smoothness(height, width, params.sigma_gamma, normalization, team)
+        bilateral = compiled.build_bilateral(image, params.sigma_alpha, params.sigma_beta, normalization, team)
+        refined = []
+        for w1 in weights:
+            kernels = [(bilateral, w1), (smoothness, params.w2)]
+            total_weight = sum(weight * lattice.largest_row_sum for lattice, weight in kernels)
+            labels = _choose_labels(flat, min_probability, total_weight)
+            refined.append(compiled.update(flat, labels, kernels, int(params.iterations), team))
+    return [one.reshape(probabilities.shape) for one in refined]
+
+
+def _choose_labels(probabilities: np.ndarray, min_probability: float | None, total_weight: float) -> np.ndarray:
+    """Returns the labels that the TensorFlow graph would keep, int32, of float32 [N, K]."""
+    num_classes = probabilities.shape[1]
+    if min_probability == 0:
+        return np.arange(num_classes, dtype=np.int32)
+    choose = _trace_choice(num_classes, min_probability is None)
+    return choose(probabilities, np.float32(total_weight), np.float32(min_probability or 0)).numpy()
+
+
+@functools.lru_cache(maxsize=16)
+def _trace_choice(num_classes: int, takes_proven_limit: bool) -> Any:
+    """Returns a tf.function from float32 [N, K], the total weight and min_probability to labels, on the processor."""
+    import tensorflow as tf
+
+    from deeplab_tf.crf.mean_field import choose_labels
+
+    def choose(probabilities: tf.Tensor, total_weight: tf.Tensor, min_probability: tf.Tensor) -> tf.Tensor:
+        with tf.device("CPU"):
+            by_class = tf.transpose(probabilities)
+            by_class /= tf.reduce_sum(by_class, axis=0)
+            return choose_labels(by_class, total_weight, None if takes_proven_limit else min_probability)
+
+    signature = [tf.TensorSpec([None, num_classes]), *2 * [tf.TensorSpec([], tf.float32)]]
+    return tf.function(choose, input_signature=signature, autograph=False)
+
+
+def _find_smoothness(height: int, width: int, sigma_gamma: float, normalization: str, team: Team) -> Lattice:
+    """Takes the lattice of the smoothness kernel from those kept, or builds it."""
+    from deeplab_tf.crf import compiled
+
+    key = (height, width, sigma_gamma, normalization)
+    if (lattice := _smoothness_kept.get(key)) is None:
+        lattice = compiled.build_smoothness(height, width, sigma_gamma, normalization, team)
+        # A large one is not worth the memory that it would keep.
+        if height * width <= _LARGEST_KEPT:
+            with _keeping:
+                _smoothness_kept[key] = lattice
+                for oldest in list(_smoothness_kept)[:-_MOST_KEPT]:
+                    del _smoothness_kept[oldest]
+    return lattice
 
 
 # Most images of a data set have one of two sizes, upright or lying. 35 MB for one of 500 x 375 pixels.

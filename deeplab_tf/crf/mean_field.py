@@ -98,12 +98,8 @@ def update(
     by_class /= tf.reduce_sum(by_class, axis=0)
     if iterations == 0:
         return tf.reshape(tf.transpose(by_class), tf.shape(probabilities))
-    if min_probability is None:
-        total_weight = tf.add_n([weight * kernel.largest_row_sum for kernel, weight in kernels])
-        limits = pruning.proven_limits(total_weight, num_classes)
-    else:
-        limits = pruning.given_limits(min_probability)
-    labels = pruning.choose_labels(by_class, limits, _LEFT_OUT)  # [L]
+    total_weight = tf.add_n([weight * kernel.largest_row_sum for kernel, weight in kernels])
+    labels = choose_labels(by_class, total_weight, min_probability)  # [L]
     p = tf.maximum(tf.gather(by_class, labels), SMALLEST_PROBABILITY)
     is_left_out = tf.tensor_scatter_nd_update(tf.ones([num_classes]), labels[:, None], tf.zeros_like(p[:, 0]))
     rest = tf.linalg.matvec(by_class, is_left_out, transpose_a=True)  # [N], what labels left out have together
@@ -128,6 +124,26 @@ def update(
     by_column = tf.transpose(tf.concat(beliefs, 1))  # [L, N]
     refined = tf.gather(tf.pad(by_column, [[0, 1], [0, 0]]), rows[:num_classes])  # [K, N]
     return tf.reshape(tf.transpose(refined), tf.shape(probabilities))
+
+
+def choose_labels(
+    by_class: tf.Tensor, total_weight: tf.Tensor | float, min_probability: tf.Tensor | float | None
+) -> tf.Tensor:
+    """Picks the labels that take part in the updates.
+
+    Args:
+        by_class: float32 [K, N], summing to 1; K known while tracing.
+        total_weight: the largest sum of a row of the weighted kernels.
+        min_probability: as for `refine`.
+
+    Returns:
+        int32 [L], the likeliest first.
+    """
+    if min_probability is None:
+        limits = pruning.proven_limits(total_weight, by_class.shape[0])
+    else:
+        limits = pruning.given_limits(min_probability)
+    return pruning.choose_labels(by_class, limits, _LEFT_OUT)
 
 
 def _split(columns: tf.Tensor, num_classes: int) -> list[tf.Tensor]:

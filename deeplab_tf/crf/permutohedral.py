@@ -147,7 +147,7 @@ def check_extents(extents: Sequence[float]) -> None:
         ValueError: too far apart for float32, or for keys of 62 bits.
     """
     num_corners = len(extents) + 1
-    scaled = [extent * scale for extent, scale in zip(extents, _axis_scales(len(extents)), strict=True)]
+    scaled = [extent * scale for extent, scale in zip(extents, axis_scales(len(extents)), strict=True)]
     highest = [sum(scaled[i:]) for i in range(len(extents))]
     lowest = [0.0] + [i * scaled[i - 1] for i in range(1, num_corners)]
     farthest = max(highest + lowest)
@@ -221,7 +221,7 @@ def _embed(features: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor, l
     dims = len(features)
     num_corners = dims + 1
     most = num_corners // 2  # the sum of the cells is -most..most
-    scaled = [feature * np.float32(scale) for feature, scale in zip(features, _axis_scales(dims), strict=True)]
+    scaled = [feature * np.float32(scale) for feature, scale in zip(features, axis_scales(dims), strict=True)]
     # Added up in this order, so that float32 rounds as it does in pydensecrf.
     total = tf.zeros_like(scaled[0])
     elevated: list[tf.Tensor] = []
@@ -256,7 +256,7 @@ def _embed(features: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor, l
     return cells, code * (num_corners + 2 * most) + most + turn, barycentric
 
 
-def _axis_scales(dims: int) -> list[float]:
+def axis_scales(dims: int) -> list[float]:
     """Returns what makes the lattice's own blur, and its interpolation, one standard deviation wide."""
     deviation = float(np.float32(math.sqrt(2 / 3) * (dims + 1)))
     return [deviation / math.sqrt((i + 1) * (i + 2)) for i in range(dims)]

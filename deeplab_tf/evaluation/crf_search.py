@@ -109,6 +109,7 @@ def search(
     source: dict[str, Any],
     out_dir: str,
     ranges: Ranges = COARSE,
+    backend: str = "auto",
 ) -> CrfParams:
     """Finds the best w1, sigma_alpha and sigma_beta; the other constants stay.
 
@@ -125,6 +126,7 @@ def search(
         source: what the probabilities depend on, as JSON takes it: with another source the table starts anew.
         out_dir: an existing folder for all that is written.
         ranges: the coarse grid.
+        backend: what computes the CRF, as for `sweep_w1`.
 
     Returns:
         params with the best constants found.
@@ -157,7 +159,7 @@ def search(
             alike.setdefault((one.sigma_alpha, one.sigma_beta), []).append(one)
         tasks = [(group, path) for group in alike.values() for path in paths]
         counted = map_in_order(
-            lambda task: _count(params, *task, info), tasks, workers=num_workers, ahead=2 * num_workers
+            lambda task: _count(params, backend, *task, info), tasks, workers=num_workers, ahead=2 * num_workers
         )
         with contextlib.closing(counted):
             results = show_progress(counted, len(tasks))
@@ -254,12 +256,14 @@ def _read(path: str) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
         return str(archive["image_id"]), archive["image"], archive["labels"], archive["probabilities"]
 
 
-def _count(params: CrfParams, group: list[Constants], path: str, info: DatasetInfo) -> list[ConfusionMatrix]:
+def _count(
+    params: CrfParams, backend: str, group: list[Constants], path: str, info: DatasetInfo
+) -> list[ConfusionMatrix]:
     """Counts a stored image with each of some constants that differ in w1 only."""
     _, image, labels, probabilities = _read(path)
     matrices = []
     shared = dataclasses.replace(params, **group[0]._asdict())
-    for refined in sweep_w1(image, probabilities, shared, [one.w1 for one in group]):
+    for refined in sweep_w1(image, probabilities, shared, [one.w1 for one in group], backend, threads=1):
         matrices.append(ConfusionMatrix(info.num_classes, info.ignore_label))
         matrices[-1].update(labels, refined.argmax(axis=-1))
     return matrices

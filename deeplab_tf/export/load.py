@@ -60,7 +60,7 @@ class Loaded(NamedTuple):
     config: Config
     crf_inside: bool = False
 
-    def with_crf(self, backend: str = "tf") -> Segmenter:
+    def with_crf(self, backend: str = "auto") -> Segmenter:
         """Returns the segmenter with the dense CRF after it, with the constants of the configuration.
 
         Args:

@@ -223,7 +223,7 @@ def _finish(segmenter: Segmenter, run: _Run) -> Segmented:
         return Segmented(prediction, prediction.labels, run.seconds, None)
     network_labels = labels_of(run.output)
     begin = time.monotonic()
-    prediction = segmenter.finish(run.pixels, run.output)
+    prediction = segmenter.finish(run.pixels, run.output, crf_threads=1)
     return Segmented(prediction, network_labels, run.seconds, time.monotonic() - begin)
 
 

@@ -41,7 +41,7 @@ class Segmenter:
         info: the classes.
         has_probabilities: which of the two it is.
         crf: refine with these constants; None for not. It needs probabilities.
-        crf_backend: a backend of `dense_crf`.
+        crf_backend: a backend of `dense_crf`, "auto" for the fastest here.
         takes_batches: the network takes several images of one size too, [B, H, W, 3] to [B, H, W, K] or [B, H, W].
     """
 
@@ -49,7 +49,7 @@ class Segmenter:
     info: DatasetInfo
     has_probabilities: bool = True
     crf: CrfParams | None = None
-    crf_backend: str = "tf"
+    crf_backend: str = "auto"
     takes_batches: bool = True
 
     def segment(self, image: ImageLike) -> Prediction:
@@ -88,8 +88,13 @@ class Segmenter:
                 f"an image of {width}x{height} pixels does not fit into memory. Make it smaller, or try --tile=513."
             ) from error
 
-    def finish(self, image: np.ndarray, output: np.ndarray) -> Prediction:
+    def finish(self, image: np.ndarray, output: np.ndarray, crf_threads: int | None = None) -> Prediction:
         """Makes a prediction of what `run_network` returned for one image; for any thread.
+
+        Args:
+            image: uint8 [H, W, 3].
+            output: probabilities or labels.
+            crf_threads: see `dense_crf`: 1 where other images are refined at the same time.
 
         Raises:
             UserError: the CRF backend is not installed, or its constants do not suit the size of the image.
@@ -97,7 +102,7 @@ class Segmenter:
         if not self.has_probabilities:
             return Prediction(image, output, None)
         if self.crf is not None:
-            output = dense_crf(image, output, self.crf, self.crf_backend)
+            output = dense_crf(image, output, self.crf, self.crf_backend, threads=crf_threads)
         return Prediction(image, labels_of(output), output)
 
     def overlay(self, prediction: Prediction) -> np.ndarray:

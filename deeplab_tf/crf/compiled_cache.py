@@ -1,0 +1,132 @@
+"""How the kernels of the CRF become machine code: by numba, when first needed, kept on disk for the next process.
+
+Importing a file of kernels compiles nothing. The code is kept in the folder that NUMBA_CACHE_DIR names, or beside the
+source, or in the user's own cache folder: the first that can be written to. Where none can, what lies in one of them is
+read, and what is missing is compiled once a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching, config
+
+# Types of arguments: whole numbers, and arrays by type and dimensions, C-contiguous.
+WHOLE, F1, F2 = numba.int64, numba.float32[::1], numba.float32[:, ::1]
+I1, I2, L1, L2 = numba.int32[::1], numba.int32[:, ::1], numba.int64[::1], numba.int64[:, ::1]
+FROZEN_F2 = numba.types.Array(numba.float32, 2, "C", readonly=True)
+FROZEN_U2 = numba.types.Array(numba.uint8, 2, "C", readonly=True)
+
+# Seconds of compiling without a word.
+_PATIENCE = 1.0
+_signatures: dict[Any, Any] = {}
+_ready: set[Any] = set()
+_lock = threading.Lock()
+
+
+def compiled(signature: Any, name: str = "") -> Callable[[Callable[..., Any]], Any]:
+    """Marks a function that `compile_kernels` compiles. It never holds Python's lock and rounds as IEEE 754 says.
+
+    Args:
+        signature: the types of its result and arguments, the only ones that it takes.
+        name: its own among all kernels, where the function's is not: the cache goes by it.
+    """
+
+    def mark(kernel: Callable[..., Any]) -> Any:
+        if name:
+            kernel.__qualname__ = name
+        dispatcher: Any = numba.njit(nogil=True, error_model="numpy")(kernel)
+        with contextlib.suppress(RuntimeError):  # no folder to keep it in
+            dispatcher._cache = _Cache(kernel)
+        _signatures[dispatcher] = signature
+        return dispatcher
+
+    return mark
+
+
+def compile_kernels(kernels: Iterable[Any]) -> None:
+    """Compiles kernels, or reads them from disk, unless that was done; says so where it takes more than a second."""
+    missing = [kernel for kernel in kernels if kernel not in _ready]
+    if not missing:
+        return
+    with _lock:
+        timer = threading.Timer(_PATIENCE, _announce)
+        timer.daemon = True
+        timer.start()
+        try:
+            for kernel in missing:
+                if kernel not in _ready:
+                    kernel.compile(_signatures[kernel])
+                    kernel.disable_compile()
+                    _ready.add(kernel)
+        finally:
+            timer.cancel()
+
+
+@functools.cache
+def _announce() -> None:
+    print("compiling the dense CRF for this machine (once, some seconds) ...", file=sys.stderr, flush=True)
+
+
+@functools.cache
+def _stamp() -> str:
+    """Stands for all files of kernels: one kernel holds code of others, and is only right with all as they were."""
+    files = sorted(Path(__file__).parent.glob("compiled*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+class _Locator(caching._CacheLocator):
+    """The folder of a kernel's code: the first that can be written to, else the first that is there."""
+
+    def __init__(self, found: Any) -> None:
+        self._found = found
+
+    @classmethod
+    def from_function(cls, kernel: Any, file: str) -> _Locator | None:
+        kinds = (caching.UserProvidedCacheLocator, caching.InTreeCacheLocator, caching.UserWideCacheLocator)
+        for kind in kinds:
+            if (found := kind.from_function(kernel, file)) is not None:
+                return cls(found)
+        for kind in kinds if getattr(config, "CACHE_DIR", "") else kinds[1:]:
+            if os.path.isdir((found := kind(kernel, file)).get_cache_path()):
+                return cls(found)
+        return None
+
+    def ensure_cache_path(self) -> None:
+        self._found.ensure_cache_path()
+
+    def get_cache_path(self) -> str:
+        return self._found.get_cache_path()
+
+    def get_source_stamp(self) -> str:
+        return _stamp()
+
+    def get_disambiguator(self) -> str:
+        return self._found.get_disambiguator()
+
+
+class _Implementation(caching.CompileResultCacheImpl):
+    _locator_classes = [_Locator]  # type: ignore[list-item]  # noqa: RUF012
+
+
+class _Cache(caching.FunctionCache):
+    """Does without what cannot be read or written."""
+
+    _impl_class = _Implementation
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with contextlib.suppress(OSError):
+            return super().load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):
+            super().save_overload(sig, data)
