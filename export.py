@@ -65,8 +65,7 @@ def main() -> None:
             "add --data_dir=DIR, the folder of datasets.convert that it was trained on."
         )
     size = parse_size(FLAGS.size)
-    settings = [f"train.precision={FLAGS.precision}"] if FLAGS.precision else []
-    model, config = model_flags.load(FLAGS.workdir, dataset_info, settings)
+    model, config = model_flags.load(FLAGS.workdir, dataset_info, FLAGS.precision)
     tflite_formats = [name for name in TFLITE_FORMATS if name in FLAGS.formats]
     if tflite_formats:
         tflite_size = tflite.check_size(size, model.size_multiple)
@@ -81,7 +80,7 @@ def main() -> None:
 
     if "saved_model" in FLAGS.formats:
         path = export_saved_model(model, config, FLAGS.out, crf=FLAGS.crf, size=size, overwrite=FLAGS.overwrite)
-        inside = f"{config.train.precision}, {'with' if FLAGS.crf else 'without'} the CRF"
+        inside = f"{model.backbone.compute_dtype}, {'with' if FLAGS.crf else 'without'} the CRF"
         print(f"exported {config.experiment} for {config.info.num_classes} classes, {inside}: {path}")
     if not tflite_formats:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.dataset_info import IGNORE_LABEL
@@ -23,6 +24,7 @@ def augment(
     scales: Sequence[float] = (),
     scale_range: Sequence[float] = (),
     foreground_crops: float = 0.0,
+    background: int | None = 0,
     colour_jitter: Sequence[float] = (),
     mean_rgb: Sequence[float] = MEAN_RGB,
     mirror: bool = True,
@@ -40,6 +42,7 @@ def augment(
         scales: factors to choose from with equal chances; empty: no scaling. Sizes are rounded to whole pixels.
         scale_range: (smallest, largest) factor, all between them with equal chances, instead of `scales`; or empty.
         foreground_crops: probability, 0..1, that a crop is laid over an object, see `foreground_start`.
+        background: the class that is no object; None where all are.
         colour_jitter: strengths, see `jitter_colours`; empty: none.
         mean_rgb: padding of the image, levels 0..255.
         mirror: whether to mirror with probability 1/2.
@@ -67,7 +70,7 @@ def augment(
         wanted_seed, place_seed = tf.unstack(tf.random.split(foreground_seed, 2))
         start = tf.cond(
             tf.random.stateless_uniform([], wanted_seed) < foreground_crops,
-            lambda: foreground_start(labels[:, :, 0], taken, place_seed, start),
+            lambda: foreground_start(labels[:, :, 0], taken, place_seed, start, background),
             lambda: start,
         )
     image = tf.slice(image, [start[0], start[1], 0], [taken[0], taken[1], 3])
@@ -88,10 +91,12 @@ def augment(
     )
 
 
-def foreground_start(labels: tf.Tensor, size: tf.Tensor, seed: tf.Tensor, otherwise: tf.Tensor) -> tf.Tensor:
+def foreground_start(
+    labels: tf.Tensor, size: tf.Tensor, seed: tf.Tensor, otherwise: tf.Tensor, background: int | None = 0
+) -> tf.Tensor:
     """Says where to start a crop that shows some object.
 
-    One of the classes in the image is chosen with equal chances, 0 (background) and 255 left out, so that rare classes
+    One of the classes in the image is chosen with equal chances, the background and 255 left out, so that rare classes
     come as often as others; then one of its pixels; then one of the crops that show this pixel.
 
     Args:
@@ -99,13 +104,17 @@ def foreground_start(labels: tf.Tensor, size: tf.Tensor, seed: tf.Tensor, otherw
         size: int32 [2], height and width of the crop, at most H and W.
         seed: int32 [2].
         otherwise: int32 [2], the answer for an image without objects.
+        background: the class that is no object; None where all are.
 
     Returns:
         int32 [2], first row and column.
     """
     class_seed, pixel_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
-    counts = tf.math.bincount(tf.reshape(labels, [-1]), minlength=IGNORE_LABEL + 1)[1:IGNORE_LABEL]
-    present = tf.where(counts > 0)[:, 0] + 1  # int64 [classes]
+    counts = tf.math.bincount(tf.reshape(labels, [-1]), minlength=IGNORE_LABEL + 1)[:IGNORE_LABEL]
+    is_object = np.ones(IGNORE_LABEL, bool)
+    if background is not None:
+        is_object[background] = False
+    present = tf.where((counts > 0) & is_object)[:, 0]  # int64 [classes]
 
     def over_an_object() -> tf.Tensor:
         chosen = present[_uniform_place(class_seed, tf.size(present)[tf.newaxis])[0]]

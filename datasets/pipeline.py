@@ -123,6 +123,7 @@ def train_batches(
             scales=scales,
             scale_range=scale_range,
             foreground_crops=foreground_crops,
+            background=manifest.info.background_label,
             colour_jitter=colour_jitter,
             mean_rgb=mean_rgb,
             mirror=mirror,

@@ -7,6 +7,26 @@ from collections.abc import Iterable
 from typing import Any
 
 IGNORE_LABEL = 255
+_BACKGROUND_NAMES = frozenset({"background", "bg", "void", "unlabeled", "unlabelled", "other", "others", "none"})
+# Of `DatasetInfo.background_label`: decided by the names.
+_BY_NAME = -1
+
+
+def find_background(class_names: Iterable[str]) -> int | None:
+    """Says which class is the background, for data sets that do not say it themselves.
+
+    Args:
+        class_names: one name per class.
+
+    Returns:
+        The label of the first class that is called background, bg, void, unlabeled, unlabelled, other, others or none;
+        neither case nor anything but letters counts, as in "_background_". None where no class is called so, as in
+        Cityscapes, whose class 0 is road.
+    """
+    for label, name in enumerate(class_names):
+        if "".join(letter for letter in str(name).casefold() if letter.isalpha()) in _BACKGROUND_NAMES:
+            return label
+    return None
 
 
 def pascal_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
@@ -51,6 +71,9 @@ class DatasetInfo:
         train_split: the split that training takes by default.
         split_sizes: (split, number of images) of the complete data set, where that is known; two data sets are equal
             without it.
+        background_label: the class that means "nothing of interest": overlays do not paint it, and
+            train.foreground_crops does not aim at it. None where all classes are of interest. By default
+            `find_background` decides, as it does for manifests and workdirs that were written without it.
     """
 
     name: str
@@ -59,8 +82,16 @@ class DatasetInfo:
     ignore_label: int = IGNORE_LABEL
     train_split: str = "train"
     split_sizes: tuple[tuple[str, int], ...] = dataclasses.field(default=(), compare=False)
+    background_label: int | None = _BY_NAME
 
     def __post_init__(self) -> None:
+        if self.background_label == _BY_NAME:
+            object.__setattr__(self, "background_label", find_background(self.class_names))
+        background = self.background_label
+        if background is not None and not (type(background) is int and 0 <= background < len(self.class_names)):
+            raise ValueError(
+                f"the background is a label of 0 to {len(self.class_names) - 1}, or none; got {background!r:.60}."
+            )
         if not 1 <= len(self.class_names) <= 255:
             raise ValueError(f"a data set needs 1 to 255 classes, got {len(self.class_names)}.")
         if len(set(self.class_names)) != len(self.class_names):
@@ -101,6 +132,7 @@ class DatasetInfo:
                 ignore_label=fields["ignore_label"],
                 train_split=fields["train_split"],
                 split_sizes=tuple((split, size) for split, size in fields.get("split_sizes", ())),
+                background_label=fields.get("background_label", _BY_NAME),
             )
         except TypeError as error:  # no list where there should be one, or a list where there should be text
             raise ValueError(f"the data set is described in another form ({error})") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -96,13 +96,13 @@ def configure(config: Config) -> Config:
         raise UserError(str(error)) from error
 
 
-def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence[str] = ()) -> tuple[DeepLab, Config]:
+def load(workdir: str, info_of: Callable[[str], DatasetInfo], precision: str | None = None) -> tuple[DeepLab, Config]:
     """Loads the network that the flags name.
 
     Args:
         workdir: of train.py, or "" where --weights stands for it.
         info_of: from a --dataset name to its classes.
-        settings: further section.field=value, after those of --set.
+        precision: what the network computes in; None for what it was trained in.
 
     Returns:
         The model and its configuration, with the flags applied and its data set known.
@@ -110,7 +110,6 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
     Raises:
         UserError: flags that do not go together, or anything wrong with the files.
     """
-    from deeplab_tf import config as configs
     from deeplab_tf import weights
     from deeplab_tf import workdir as workdirs
     from deeplab_tf.experiments import experiment_config
@@ -128,12 +127,12 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
             )
         config = dataclasses.replace(experiment_config(values.experiment), dataset=info_of(values.dataset))
     trained = config.model
-    config = configs.override(configure(config), settings)
+    config = configure(config)
     if workdir:
-        return workdirs.load(workdir, config, best=values.best)
+        return workdirs.load(workdir, config, best=values.best, precision=precision)
     model_config = trained_config.settle(trained, config.model, values.weights, is_certain=False)
     config = dataclasses.replace(config, model=model_config)
-    num_classes = config.info.num_classes
+    num_classes, precision = config.info.num_classes, precision or config.train.precision
 
     def fill(model: DeepLab) -> None:
         report = weights.load_weights(model, values.weights)
@@ -144,7 +143,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], settings: Sequence
                 f"{values.dataset}: {len(report.missing)} tensors are missing, such as {report.missing[-1]}."
             )
 
-    return trained_config.build_trained(trained, config.model, num_classes, config.train.precision, fill), config
+    return trained_config.build_trained(trained, config.model, num_classes, precision, fill), config
 
 
 def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = None) -> Loaded:

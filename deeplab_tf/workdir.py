@@ -183,7 +183,9 @@ def save_weights(model: keras.Model, workdir: str, name: str = WEIGHTS_FILE) -> 
     return path
 
 
-def load(workdir: str, config: Config | None = None, best: bool = False) -> tuple[DeepLab, Config]:
+def load(
+    workdir: str, config: Config | None = None, best: bool = False, precision: str | None = None
+) -> tuple[DeepLab, Config]:
     """Loads what train.py left.
 
     Args:
@@ -191,6 +193,7 @@ def load(workdir: str, config: Config | None = None, best: bool = False) -> tupl
         config: the workdir's configuration, changed; read from there by default. The data set has to be known. A
             finer output stride takes the rates with it.
         best: the weights of the best validation instead of the last; also before the training has ended.
+        precision: float32, bfloat16 or float16, what the network computes in; None for what it was trained in.
 
     Returns:
         The model with the trained weights, and its configuration (`config.dataset` names the classes).
@@ -217,7 +220,7 @@ def load(workdir: str, config: Config | None = None, best: bool = False) -> tupl
         if report.missing or report.skipped:
             raise UserError(f"{path} does not belong to this network: {report}")
 
-    classes, precision = config.info.num_classes, config.train.precision
+    classes, precision = config.info.num_classes, precision or config.train.precision
     return trained_config.build_trained(trained.model, config.model, classes, precision, fill), config
 
 

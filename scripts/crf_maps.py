@@ -51,7 +51,7 @@ def main() -> None:
     image = tfrecord.decode_image(raw_files.read_image(values.image)).numpy()
     label = names.index(values.class_name) if values.class_name else None
     probabilities = predict_probabilities(model, image, config.inference)
-    picture = draw_maps(image, probabilities, config.crf, names, updates, label)
+    picture = draw_maps(image, probabilities, config.crf, names, updates, label, config.info.background_label)
     visualize.save_image(values.out, picture)
     print(f"see {values.out}")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deeplab_tf import errors
+
 from .. import DATASETS
 from ..raw import files as raw_files
 from ..source import Example, Source
@@ -51,10 +53,17 @@ class Loader:
         return json.dumps([fields, _code_version()], sort_keys=True)
 
 
+def code_files() -> list[Path]:
+    """Returns the files whose code decides what a shard holds: this package, and what decodes images for it."""
+    model = Path(errors.__file__).parent
+    decoding = [model / "errors.py", model / "dataset_info.py", *(model / "images").glob("*.py")]
+    return sorted([*Path(__file__).parents[1].rglob("*.py"), *decoding])
+
+
 def _code_version() -> str:
     """Names the code that reads raw files: a shard that other code wrote may differ."""
     code = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in code_files():
         code.update(path.read_bytes())
     versions = [f"zlib {zlib.ZLIB_RUNTIME_VERSION}"]
     for package in _PACKAGES:

@@ -67,9 +67,15 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
     def examples() -> Iterator[Example]:
         for image_id in job.ids:
             begin(image_id)
-            example = job.load(image_id)
-            for source in example.files:
-                inputs[str(source)] = _state(source)
+            try:
+                example = job.load(image_id)
+                for source in example.files:
+                    inputs[str(source)] = _state(source)
+            except OSError as error:  # not to be taken for one of writing
+                raise UserError(
+                    f"{error.filename or image_id}: cannot be read: {error.strerror or error}."
+                    " Check the file, its permissions and the disk."
+                ) from error
             yield example
             count(1)
 

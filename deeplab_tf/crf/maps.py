@@ -50,6 +50,7 @@ def draw_maps(
     class_names: Sequence[str],
     updates: Sequence[int],
     label: int | None = None,
+    background: int | None = 0,
 ) -> np.ndarray:
     """Draws the image, and scores (above) and beliefs (below) after some updates.
 
@@ -59,14 +60,17 @@ def draw_maps(
         params: of the CRF; its iterations do not matter.
         class_names: K names.
         updates: numbers of updates, >= 0.
-        label: the class; None for the one with the most pixels before the CRF, class 0 aside.
+        label: the class; None for the one with the most pixels before the CRF, the background aside.
+        background: the label of the background; None for none.
 
     Returns:
         uint8 [height, width, 3], RGB.
     """
     if label is None:
         counts = np.bincount(probabilities.argmax(axis=-1).ravel(), minlength=len(class_names))
-        label = 1 + int(counts[1:].argmax()) if len(class_names) > 1 and counts[1:].any() else 0
+        others = [one for one in range(len(class_names)) if one != background] or [0]
+        best = max(others, key=lambda one: int(counts[one]))
+        label = best if counts[best] or background is None else background
     maps = find_maps(image, probabilities, params, label, updates)
     titles = ["image", *("network" if count == 0 else f"update {count}" for count in updates)]
     scores = [_paint((score + LARGEST_SCORE) / (2 * LARGEST_SCORE), cv2.COLORMAP_JET) for score, _ in maps]

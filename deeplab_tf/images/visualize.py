@@ -43,14 +43,17 @@ def colourize(labels: np.ndarray, palette: Palette) -> np.ndarray:
     return _full_palette(palette)[_as_bytes(labels)]
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, alpha: float = 0.55) -> np.ndarray:
-    """Lays the colours of all classes but 0 (background) over an image, with a thin line around each region.
+def overlay(
+    image: np.ndarray, labels: np.ndarray, palette: Palette, alpha: float = 0.55, background: int | None = 0
+) -> np.ndarray:
+    """Lays the colours of all classes but the background over an image, with a thin line around each region.
 
     Args:
         image: uint8 [H, W, 3], RGB.
         labels: integers [H, W], 0..255. Pixels without a colour in the palette (255) are left as they are.
         palette: (red, green, blue) in 0..255 per class.
         alpha: opacity of the colours, 0..1.
+        background: the label that is left as it is; None paints all classes.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -63,26 +66,27 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: Palette, alpha: floa
         raise ValueError(f"labels must be as large as the image {image.shape[:2]}, got {labels.shape}.")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be 0..1, got {alpha}.")
-    colours, painted, contour = _regions(labels, palette)
+    colours, painted, contour = _regions(labels, palette, background)
     mixed = np.where(painted, (1 - alpha) * image + alpha * colours, image)
     mixed = np.where(contour, colours, mixed)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def encode_layer_png(labels: np.ndarray, palette: Palette) -> bytes:
+def encode_layer_png(labels: np.ndarray, palette: Palette, background: int | None = 0) -> bytes:
     """Draws what `overlay` lays over an image as a picture of its own, for viewers that mix the two themselves.
 
     Args:
         labels: integers [H, W], 0..255.
         palette: (red, green, blue) in 0..255 per class.
+        background: the label that is transparent; None for none.
 
     Returns:
-        An RGBA PNG: the colours of all classes but 0 with their lines, opaque; elsewhere it is transparent.
+        An RGBA PNG: the colours of all classes but the background with their lines, opaque; the rest is transparent.
 
     Raises:
         ValueError: not [H, W] of integers in 0..255.
     """
-    colours, painted, _ = _regions(labels, palette)
+    colours, painted, _ = _regions(labels, palette, background)
     opacity = np.where(painted, 255, 0)
     return _encode(Image.fromarray(np.concatenate([np.rint(colours), opacity], axis=-1).astype(np.uint8)), "PNG")
 
@@ -264,10 +268,12 @@ def _full_palette(palette: Palette) -> np.ndarray:
     return colours
 
 
-def _regions(labels: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _regions(labels: np.ndarray, palette: Palette, background: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns colours float32 [H, W, 3], and bool [H, W, 1]: where they are laid over an image, and their lines."""
     indices = _as_bytes(labels)
-    painted = ((indices > 0) & (indices < len(palette)))[..., None]
+    painted = (indices < len(palette))[..., None]
+    if background is not None:
+        painted &= (indices != background)[..., None]
     colours = colourize(labels, palette).astype(np.float32)
     # A region's outermost pixels get its own colour, lightened: visible on dark and bright images alike.
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))

@@ -107,4 +107,6 @@ class Segmenter:
 
     def overlay(self, prediction: Prediction) -> np.ndarray:
         """Draws the classes over the image: uint8 [H, W, 3], RGB."""
-        return visualize.overlay(prediction.image, prediction.labels, self.info.palette)
+        return visualize.overlay(
+            prediction.image, prediction.labels, self.info.palette, background=self.info.background_label
+        )

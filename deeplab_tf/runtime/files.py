@@ -92,6 +92,12 @@ def write_folder_atomically(path: str, write: Callable[[str], None]) -> None:
 
 
 def _unwritable(path: str, error: OSError) -> UserError:
+    """Says that a file or folder cannot be written; or, where the error is of another file, that this one cannot."""
+    folder, name = os.path.split(path)
+    ours = [os.path.join(folder, f"{prefix}{name}") for prefix in ("", ".writing.", ".replaced.")]
+    other = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if other and other != folder and not any(other == one or other.startswith(one + os.sep) for one in ours):
+        return UserError(f"cannot open {other}: {error.strerror or error}. Check the file and its rights.")
     return UserError(
         f"cannot write {path}: {error.strerror or error}. Check the folder, its rights and the free space."
     )
@@ -99,10 +105,11 @@ def _unwritable(path: str, error: OSError) -> UserError:
 
 @dataclasses.dataclass
 class _Hold:
-    """A folder that this process has locked, and how often it is writing there."""
+    """A folder that this process has locked or is about to lock, and how many are writing there or waiting for it."""
 
-    descriptor: int
-    writers: int
+    descriptor: int | None = None
+    users: int = 0
+    opening: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
 _holds: dict[str, _Hold] = {}
@@ -121,26 +128,33 @@ def _only_writer(folder: str) -> Iterator[None]:
     """
     folder = os.path.realpath(folder or os.curdir)
     with _guard:
-        if folder not in _holds:
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                lock(descriptor, _LONGEST_WAIT_SECONDS)
-            except BaseException as error:
-                os.close(descriptor)
-                if isinstance(error, BlockingIOError):
-                    raise UserError(
-                        f"another process is writing to {folder}; wait for it, or name another --out."
-                    ) from None
-                raise
-            _holds[folder] = _Hold(descriptor, 0)
-        _holds[folder].writers += 1
+        hold = _holds.setdefault(folder, _Hold())
+        hold.users += 1
     try:
+        with hold.opening:  # and not _guard: another folder's writers do not wait for this one
+            if hold.descriptor is None:
+                hold.descriptor = _open_locked(folder)
         yield
     finally:
         with _guard:
-            _holds[folder].writers -= 1
-            if not _holds[folder].writers:
-                os.close(_holds.pop(folder).descriptor)
+            hold.users -= 1
+            if not hold.users:
+                del _holds[folder]
+                if hold.descriptor is not None:
+                    os.close(hold.descriptor)
+
+
+def _open_locked(folder: str) -> int:
+    """Opens a folder and locks it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, _LONGEST_WAIT_SECONDS)
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise UserError(f"another process is writing to {folder}; wait for it, or name another --out.") from None
+        raise
+    return descriptor
 
 
 def lock(descriptor: int, patience_seconds: float = 0.0) -> OSError | None:

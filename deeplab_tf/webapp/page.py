@@ -151,7 +151,7 @@ def draw_labels(labels: np.ndarray, info: DatasetInfo, seconds: float) -> dict[s
         `shares`, the classes in it with their colours and their shares of the pixels; `seconds`.
     """
     return {
-        "layer": _data_url("image/png", visualize.encode_layer_png(labels, info.palette)),
+        "layer": _data_url("image/png", visualize.encode_layer_png(labels, info.palette, info.background_label)),
         "labels": _data_url("image/png", visualize.encode_palette_png(labels, info.palette)),
         "shares": [
             {"name": name, "colour": info.palette[info.class_names.index(name)], "share": _percent(share)}

@@ -104,6 +104,21 @@ def test_foreground_crops_show_each_class_of_the_image_equally_often() -> None:
     assert set(rows) == {0, 1, 2}  # the crops that show the pixel at row 2 start at rows 0 to 2
 
 
+def test_foreground_crops_aim_at_class_0_where_it_is_not_the_background() -> None:
+    labels = np.ones((60, 60), np.int32)
+    labels[2, 55] = 0  # the only pixel of class 0
+    image = np.zeros((60, 60, 3), np.uint8)
+    for background, share in ((None, 0.5), (1, 1.0), (0, 0.0)):
+        crop = tf.function(
+            lambda seed, background=background: augmentation.augment(
+                image, labels, seed, 12, foreground_crops=1.0, background=background
+            )[1]
+        )
+        shown = [(crop(tf.constant([seed, 1])).numpy() == 0).any() for seed in range(60)]
+        # By chance a crop of 12 pixels shows it in 1 of 150 places.
+        assert np.mean(shown) == pytest.approx(share, abs=0.26 if background is None else 0.06)
+
+
 def test_foreground_crops_of_an_image_without_objects_are_laid_anywhere() -> None:
     labels = np.zeros((30, 30), np.int32)
     labels[:, :5] = 255

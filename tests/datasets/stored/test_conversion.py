@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import os
 import signal
 import subprocess
@@ -13,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+import deeplab_tf
 from datasets.source import Example
 from datasets.stored import conversion, records, workers
 from datasets.stored.conversion import SplitPlan
+from datasets.stored.loader import code_files
 from datasets.stored.manifest import SplitManifest, read_manifest
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
@@ -291,3 +295,28 @@ def test_a_conversion_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> Non
     assert files.loaded == ["id9", "id10", "id11"]
     write(tmp_path / "whole", plan(files))
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_raw_file_that_the_disk_cannot_read_is_named_and_not_the_output(files: Files, tmp_path: Path) -> None:
+    def load(image_id: str) -> Example:
+        raise OSError(errno.EIO, "Input/output error", str(files.folder / image_id))
+
+    with pytest.raises(UserError, match=r"id0: cannot be read: Input/output error"):
+        write(tmp_path / "out", plan(files)._replace(load=load))
+
+
+def test_the_recipe_covers_the_code_that_decodes_images() -> None:
+    covered = set(code_files())
+    package = Path(deeplab_tf.__file__).parent
+    seen, waiting = set(), [package / "images" / "files.py"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            for module in [node.module or ""] if isinstance(node, ast.ImportFrom) else []:
+                if module.startswith("deeplab_tf."):
+                    waiting.append(package.joinpath(*module.split(".")[1:]).with_suffix(".py"))
+    assert len(seen) >= 3 and seen <= covered
+    assert Path(conversion.__file__) in covered

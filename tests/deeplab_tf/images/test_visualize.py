@@ -1,3 +1,5 @@
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,6 +36,18 @@ def test_an_overlay_mixes_inside_lightens_the_contour_and_leaves_background_and_
     np.testing.assert_array_equal(mixed[4, 5], (np.array(PALETTE[1]) + 128) // 2)
     np.testing.assert_array_equal(mixed[2, 5], (np.array(PALETTE[1]) + 255) // 2 + (np.array(PALETTE[1]) + 255) % 2)
     assert (mixed[labels != 1] == 128).all()
+
+
+def test_an_overlay_paints_class_0_where_it_is_not_the_background():
+    labels = np.zeros((9, 12), np.uint8)
+    labels[2:7, 3:9] = 1
+    road = [(200, 0, 0), (0, 200, 0)]
+    mixed = visualize.overlay(grey(9, 12), labels, road, alpha=1, background=None)
+    assert (mixed[0, 0] == (200, 0, 0)).all() and (mixed[4, 5] == (0, 200, 0)).all()
+    other = visualize.overlay(grey(9, 12), labels, road, alpha=1, background=1)
+    assert (other[0, 0] == (200, 0, 0)).all() and (other[4, 5] == 128).all()
+    layer = np.array(Image.open(io.BytesIO(visualize.encode_layer_png(labels, road, background=1))))
+    assert layer[0, 0, 3] == 255 and layer[4, 5, 3] == 0
 
 
 def test_an_overlay_of_another_size_is_refused():

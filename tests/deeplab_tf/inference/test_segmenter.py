@@ -35,7 +35,8 @@ def test_an_image_gives_its_likeliest_classes_and_their_probabilities():
     np.testing.assert_array_equal(prediction.labels, ask(image).argmax(axis=-1))
     assert prediction.labels.dtype == np.uint8 and len(np.unique(prediction.labels)) == 3
     overlay = Segmenter(ask, INFO).overlay(prediction)
-    np.testing.assert_array_equal(overlay, visualize.overlay(image, prediction.labels, INFO.palette))
+    expected = visualize.overlay(image, prediction.labels, INFO.palette, background=INFO.background_label)
+    np.testing.assert_array_equal(overlay, expected)
 
 
 def test_the_bytes_of_a_file_give_the_same_as_its_pixels():

@@ -100,6 +100,35 @@ def test_threads_of_a_process_do_not_wait_for_each_other(tmp_path, monkeypatch):
     os.close(other)
 
 
+def test_a_writer_does_not_wait_for_a_folder_that_another_process_has_locked(tmp_path):
+    locked, free = tmp_path / "locked", tmp_path / "free"
+    locked.mkdir()
+    free.mkdir()
+    other = os.open(locked, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        waiting = threads.submit(files.write_text, str(locked / "a"), "")
+        while str(locked) not in files._holds:
+            pass
+        threads.submit(files.write_text, str(free / "a"), "").result(timeout=30)
+        assert names(free) == ["a"] and not waiting.done()
+        os.close(other)
+        waiting.result(timeout=30)
+    assert names(locked) == ["a"] and not files._holds
+
+
+def test_a_file_that_cannot_be_read_is_not_told_as_one_that_cannot_be_written(tmp_path):
+    missing = tmp_path / "frame.png"
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(UserError, match=r"cannot open .*frame\.png: No such file"):
+        files.write_atomically(str(out / "film.mp4"), lambda _: missing.read_bytes())
+    with pytest.raises(UserError, match=r"cannot open .*frame\.png: No such file"):
+        files.write_folder_atomically(str(out / "export"), lambda _: missing.read_bytes())
+    with pytest.raises(UserError, match=r"cannot write .*export"):
+        files.write_folder_atomically(str(out / "export"), lambda path: os.listdir(os.path.join(path, "none")))
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "NaN", "[Infinity]", '{"a": -Infinity}', "1e999", "[" * 100_000, "9" * 5000], ids=lambda t: t[:12]
 )
