@@ -17,7 +17,7 @@ import tensorflow as tf
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError
-from deeplab_tf.runtime import devices
+from deeplab_tf.runtime import devices, tf_config
 from deeplab_tf.runtime.devices import MakeBatches
 from deeplab_tf.training import summary as training_report
 from deeplab_tf.training.checkpoints import Checkpoints
@@ -42,9 +42,13 @@ def rehearse(
     Raises:
         UserError: as `training.train`.
     """
+    # Before there is a strategy, which would wait for the other processes.
+    cluster = tf_config.read_cluster() if strategy_name in ("auto", "multi_worker") else None
+    if cluster and cluster.num_processes > 1:
+        raise UserError(
+            f"--dry_run rehearses one process, and TF_CONFIG lists {cluster.num_processes}: unset TF_CONFIG for it."
+        )
     strategy = devices.build_strategy(strategy_name)
-    if devices.num_workers(strategy) > 1:
-        raise UserError("--dry_run rehearses one process; leave TF_CONFIG away.")
     workdirs.check_workdir(workdir, config, {})
     parent = _existing_parent(workdir)
     if not os.access(parent, os.W_OK):
