@@ -64,6 +64,7 @@ def main() -> None:
     from deeplab_tf.export.load import segmenter_of_network
     from deeplab_tf.runtime import files
     from deeplab_tf.runtime.progress import show_progress
+    from deeplab_tf.training import trained_images
 
     if not FLAGS.data_dir:
         raise UserError("--data_dir is needed: the folder of datasets.convert.")
@@ -86,7 +87,9 @@ def main() -> None:
             f"{FLAGS.data_dir} has {', '.join(manifest.info.class_names)}."
         )
     run_of_training = workdir.read_run(FLAGS.workdir) if FLAGS.workdir else {}
-    overlap = training_overlap.warn_of_overlap(run_of_training, manifest, split.name)
+    trained = trained_images.read(FLAGS.workdir) if FLAGS.workdir else None
+    kept = (trained.now, trained.before) if trained else None
+    overlap = training_overlap.warn_of_overlap(run_of_training, manifest, split.name, kept)
     if overlap:
         print(f"warning: {overlap}")
     files.make_folder(out_dir, "--out")

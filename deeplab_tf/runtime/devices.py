@@ -101,6 +101,8 @@ def ending_with_the_others(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:  # a cause that is known, here
+        raise
     except Exception as error:
         lost = _loss_behind(error)
         if lost is None or num_workers(strategy) == 1:
