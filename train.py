@@ -63,6 +63,7 @@ def main() -> None:
     from deeplab_tf.experiments import experiment_config
     from deeplab_tf.training import dry_run
     from deeplab_tf.training import loop as training
+    from deeplab_tf.training.idle_settings import idle_settings
     from deeplab_tf.training.trained_images import Images, TrainingData
     from deeplab_tf.training.validation import ValidationSplit
 
@@ -82,6 +83,9 @@ def main() -> None:
     split = FLAGS.split or manifest.info.train_split
     config = dataclasses.replace(config, dataset=manifest.info)
     settings = config.train
+    given = [assignment.partition("=")[0].strip() for assignment in FLAGS["set"].value]
+    for line in idle_settings(config, given, validates=bool(FLAGS.eval_split)):
+        print(f"note: {line}")
     make_batches = functools.partial(
         pipeline.train_batches,
         FLAGS.data_dir,
