@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 
 import numpy as np
@@ -16,10 +17,11 @@ from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import experiment_config
 from deeplab_tf.networks.deeplab import build_network
-from deeplab_tf.training import dry_run, validation
+from deeplab_tf.training import dry_run, trained_images, validation
 from deeplab_tf.training import loop as training
 from deeplab_tf.training import step as train_step
 from deeplab_tf.training.progress import Progress
+from deeplab_tf.training.trained_images import Images, TrainingData
 from tests.tiny import tiny_network
 from tests.tiny_training import INFO, batches_of, configure, use_tiny_network, validation_split
 
@@ -29,10 +31,11 @@ def train(tmp_path, monkeypatch):
     """Trains the tiny network in tmp_path / "w"."""
     monkeypatch.setattr(training, "build_network", use_tiny_network())
 
-    def run(how=training.train, workdir=tmp_path / "w", init="none", batches=batches_of, **settings):
+    def run(how=training.train, workdir=tmp_path / "w", init="none", batches=batches_of, data=None, **settings):
         config = configure(deterministic="false", **settings)
         validate = {"validation_split": validation_split(2)} if "eval_every" in settings else {}
-        how(config, str(workdir), batches(config), init=init, strategy_name="one_device", **validate)
+        more = {"data": data} if data else {}
+        how(config, str(workdir), batches(config), init=init, strategy_name="one_device", **validate, **more)
         return workdir
 
     return run
@@ -281,6 +284,26 @@ def test_a_resumed_workdir_says_that_another_init_is_not_used_and_refuses_one_th
     assert json.loads((workdir / "config.json").read_text())["run"]["init"] == "none"
     with pytest.raises(UserError, match=r"no weights file and no workdir '.*gone\.npz'"):
         train(iterations=4, init=str(tmp_path / "gone.npz"))
+
+
+def test_a_resume_says_that_images_which_were_trained_on_are_now_validated_on(train, capsys):
+    def data(train, val):
+        return TrainingData(
+            "d", "train", {name: Images(tuple(ids), tuple(ids)) for name, ids in {"train": train, "val": val}.items()}
+        )
+
+    workdir = train(iterations=1, data=data("abc", "de"))
+    train(iterations=2, data=data("abc", "de"))
+    assert "warning" not in capsys.readouterr().out.replace("warning: the loss", "")
+    train(iterations=3, data=data("abfg", "cde"))
+    said = capsys.readouterr().out
+    assert "train of d has 2 more images, and lacks 1 that it had; 1 of the 3 images of val were trained on" in said
+    assert trained_images.read(str(workdir)).before.ids == ("c",)
+    # Without a checkpoint nothing was trained on.
+    shutil.rmtree(workdir / "checkpoints")
+    train(iterations=1, data=data("xy", "x"), eval_every=1)
+    assert "1 of the 2 images of val, the --eval_split, are in train, which is trained on" in capsys.readouterr().out
+    assert trained_images.read(str(workdir)).everything().ids == ("x", "y")
 
 
 def test_ignored_labels_are_told_of_while_it_trains(train, capsys):
