@@ -114,7 +114,8 @@ def test_groups_of_layers_that_are_misspelt_or_have_no_effect_are_refused_and_th
     model = tiny_network(hidden_units=4)
     check_fresh_layers(model, ["conv1", "fc6"])
     for setting, check in (("train.frozen_layers", freeze), ("optimizer.fresh_layers", check_fresh_layers)):
-        with pytest.raises(UserError, match=rf"{setting}: .* 'conv_1' among conv1, fc6, fc7, fc8 \(did you mean conv1\?\)"):
+        says = rf"{setting}: .* 'conv_1' among conv1, fc6, fc7, fc8 \(did you mean conv1\?\)"
+        with pytest.raises(UserError, match=says):
             check(model, ["conv_1"])
     with pytest.raises(UserError, match=r"fc8, the classifier, is multiplied by optimizer\.classifier_lr_mult"):
         check_fresh_layers(model, ["fc8"])
