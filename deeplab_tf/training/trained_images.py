@@ -105,7 +105,7 @@ class TrainedImages:
             return f"{data.split} of {data.data_dir} has the same images, with other labels or in another order."
         changed = (
             f"the data changed since this workdir was trained: {data.split} of {data.data_dir} has {added} more "
-            f"images, and lacks {removed} that it had"
+            f"image{'s' if added != 1 else ''}, and lacks {removed} that it had"
         )
         gone = self.everything().without(data.images)
         moved = [
