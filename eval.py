@@ -19,7 +19,7 @@ from absl import flags
 
 from deeplab_tf import model_flags
 from deeplab_tf.errors import UserError
-from deeplab_tf.runtime.command_line import run
+from deeplab_tf.runtime.command_line import refuse_idle, run
 
 if TYPE_CHECKING:
     from deeplab_tf.evaluation.results import Result
@@ -67,6 +67,7 @@ def main() -> None:
     from deeplab_tf.export.load import segmenter_of_network
     from deeplab_tf.runtime import files
     from deeplab_tf.runtime.progress import show_progress
+    from deeplab_tf.training import trained_images
 
     if not FLAGS.data_dir:
         raise UserError("--data_dir is needed: the folder of datasets.convert.")
@@ -76,6 +77,7 @@ def main() -> None:
     else:
         manifest = tfrecord.read_manifest(FLAGS.data_dir)
     split = manifest.split(FLAGS.split)
+    refuse_flags_without_effect(split.has_labels)
     out_dir = FLAGS.out or os.path.join(FLAGS.workdir or ".", "eval", split.name)
     archive = ""
     if FLAGS.submission:
@@ -91,7 +93,9 @@ def main() -> None:
             f"{FLAGS.data_dir} has {', '.join(manifest.info.class_names)}."
         )
     run_of_training = workdir.read_run(FLAGS.workdir) if FLAGS.workdir else {}
-    overlap = training_overlap.warn_of_overlap(run_of_training, manifest, split.name)
+    trained = trained_images.read(FLAGS.workdir) if FLAGS.workdir else None
+    kept = (trained.now, trained.before) if trained else None
+    overlap = training_overlap.warn_of_overlap(run_of_training, manifest, split.name, kept)
     if overlap:
         print(f"warning: {overlap}")
     files.make_folder(out_dir, "--out")
@@ -132,6 +136,24 @@ def main() -> None:
         f"{split.count} images, {metrics['seconds_per_image']:.2f} s each for the network, "
         f"{metrics['images_per_second']:.2f} images/s in all; see {out_dir}"
     )
+
+
+def refuse_flags_without_effect(has_labels: bool) -> None:
+    """Refuses flags that would change nothing beside the others that are given."""
+    if FLAGS.crf_search:
+        reason = "--crf_search scores the CRF's constants by the mean IoU, and nothing else"
+        names = "crf crf_backend score_classes absent_as_zero trimap report submission competition"
+        refuse_idle(dict.fromkeys(names.split(), reason))
+        return
+    refuse_idle({"crf_search_images": "--crf_search is not given"})
+    if not FLAGS.crf:
+        refuse_idle({"crf_backend": "--crf is not given"})
+        model_flags.refuse_settings({"crf": "--crf is not given"})
+    if not FLAGS.submission:
+        refuse_idle({"competition": "--submission is not given"})
+    if not has_labels:
+        unscored = f"{FLAGS.split} has no labels, and is not scored"
+        refuse_idle(dict.fromkeys(("score_classes", "absent_as_zero", "trimap", "report"), unscored))
 
 
 def search_crf(predict: Any, examples: Any, split: Any, config: Any, out_dir: str) -> None:

@@ -17,7 +17,7 @@ from absl import flags
 
 from deeplab_tf import model_flags
 from deeplab_tf.errors import UserError
-from deeplab_tf.runtime.command_line import run
+from deeplab_tf.runtime.command_line import refuse_idle, run
 
 TFLITE_FORMATS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
 FORMATS = ("saved_model", *TFLITE_FORMATS)
@@ -65,6 +65,13 @@ def main() -> None:
             "add --data_dir=DIR, the folder of datasets.convert that it was trained on."
         )
     size = parse_size(FLAGS.size)
+    if not any(name in TFLITE_FORMATS for name in FLAGS.formats):
+        for_tflite = "it is for TensorFlow Lite files, and --formats names none"
+        refuse_idle(dict.fromkeys(("data_dir", "calibration_split", "calibration_images"), for_tflite))
+    if "tflite_int8" not in FLAGS.formats:
+        refuse_idle({"calibration_images": "only tflite_int8 is calibrated, and --formats does not name it"})
+    if not FLAGS.data_dir:
+        refuse_idle({"calibration_split": "--data_dir is not given"})
     model, config = model_flags.load(FLAGS.workdir, dataset_info, FLAGS.precision)
     tflite_formats = [name for name in TFLITE_FORMATS if name in FLAGS.formats]
     if tflite_formats:

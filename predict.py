@@ -13,7 +13,7 @@ from absl import flags
 
 from deeplab_tf import model_flags
 from deeplab_tf.errors import UserError
-from deeplab_tf.runtime.command_line import run
+from deeplab_tf.runtime.command_line import refuse_idle, run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
@@ -50,6 +50,9 @@ def main() -> int:
 
     if not FLAGS.images or not FLAGS.out:
         raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
+    if not FLAGS.crf:
+        refuse_idle({"crf_backend": "--crf is not given"})
+        model_flags.refuse_settings({"crf": "--crf is not given"})
     sources = find_sources(FLAGS.images, FLAGS.out)
     check_save(FLAGS.save, sources)
     loaded = model_flags.load_segmenter(FLAGS.model, dataset_info)

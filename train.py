@@ -55,6 +55,7 @@ def main() -> None:
     import contextlib
     import dataclasses
     import functools
+    import hashlib
 
     from datasets import pipeline
     from datasets.stored import tfrecord
@@ -62,6 +63,8 @@ def main() -> None:
     from deeplab_tf.experiments import experiment_config
     from deeplab_tf.training import dry_run
     from deeplab_tf.training import loop as training
+    from deeplab_tf.training.idle_settings import idle_settings
+    from deeplab_tf.training.trained_images import Images, TrainingData
     from deeplab_tf.training.validation import ValidationSplit
 
     config = configs.override(experiment_config(FLAGS.experiment), FLAGS["set"].value)
@@ -69,12 +72,20 @@ def main() -> None:
         raise UserError("--data_dir and --workdir are needed: the folder of datasets.convert, and one for this run.")
     if FLAGS.skip_damaged:
         manifest, damaged = tfrecord.skip_damaged(FLAGS.data_dir, FLAGS.split)
+        if FLAGS.eval_split and FLAGS.eval_split != (FLAGS.split or manifest.info.train_split):
+            other, more = tfrecord.skip_damaged(FLAGS.data_dir, FLAGS.eval_split)
+            validated = other.split(FLAGS.eval_split)
+            manifest = dataclasses.replace(manifest, splits={**manifest.splits, FLAGS.eval_split: validated})
+            damaged += more
         print(tfrecord.describe_damage(damaged))
     else:
         manifest = tfrecord.read_manifest(FLAGS.data_dir)
     split = FLAGS.split or manifest.info.train_split
     config = dataclasses.replace(config, dataset=manifest.info)
     settings = config.train
+    given = [assignment.partition("=")[0].strip() for assignment in FLAGS["set"].value]
+    for line in idle_settings(config, given, validates=bool(FLAGS.eval_split)):
+        print(f"note: {line}")
     make_batches = functools.partial(
         pipeline.train_batches,
         FLAGS.data_dir,
@@ -107,7 +118,14 @@ def main() -> None:
                 "eval_split": FLAGS.eval_split,
                 "strategy": FLAGS.strategy,
             }
-            training.train(config, FLAGS.workdir, make_batches, **how, run=run_info)
+            shards = "".join(file.sha256 for file in manifest.split(split).files)
+            data = TrainingData(
+                FLAGS.data_dir,
+                split,
+                {name: Images(other.ids, other.image_hashes()) for name, other in manifest.splits.items()},
+                contents=hashlib.sha256(shards.encode()).hexdigest(),
+            )
+            training.train(config, FLAGS.workdir, make_batches, **how, run=run_info, data=data)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ The rooms:
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer checkpoints validation
-              what a user sees                  dry_run summary progress stop_signals
+              looks after it                    layer_groups loss_watch trained_images idle_settings
+              what a user sees                  dry_run summary progress stop_signals out_of_memory
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
     Sec. 4.1  CRF constants                     crf_search
@@ -37,8 +38,8 @@ The rooms:
               files, pictures images/           files orientation decode video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
-              the machine     runtime/          command_line files devices memory native_messages threads progress
-                                                beam beam_worker protobuf
+              the machine     runtime/          command_line files devices tf_config memory native_messages threads
+                                                progress beam beam_worker protobuf
     Tables    the networks    .                 experiments config
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime.command_line import refuse_idle
 
 if TYPE_CHECKING:
     from deeplab_tf.config import Config
@@ -73,15 +74,34 @@ def inference_changed() -> list[str]:
     return [f"--{name}" for name in ("scales", *_INFERENCE) if flags.FLAGS[name].value is not None]
 
 
+def refuse_settings(reasons: Mapping[str, str], but: Sequence[str] = ()) -> None:
+    """Refuses --set where it would change nothing.
+
+    Args:
+        reasons: for each section that has no effect now, why.
+        but: settings of these sections that have one.
+
+    Raises:
+        UserError: such a setting was given.
+    """
+    for assignment in flags.FLAGS["set"].value or []:
+        name = assignment.partition("=")[0].strip()
+        section = name.partition(".")[0]
+        if section in reasons and name not in but:
+            raise UserError(f"--set={assignment:.200} has no effect: {reasons[section]}. Leave it out.")
+
+
 def configure(config: Config) -> Config:
     """Applies --set and the flags that say how the network is asked.
 
     Raises:
-        UserError: a setting that does not exist, or a value that does not fit.
+        UserError: a setting that does not exist or has no effect, or a value that does not fit.
     """
     from deeplab_tf import config as configs
 
     values = flags.FLAGS
+    trained = "it says how a network is trained, and this one has been"
+    refuse_settings({"train": trained, "optimizer": trained}, but=("train.precision",))
     config = configs.override(config, values["set"].value or [])
     if values.scales:
         try:
@@ -119,8 +139,11 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], precision: str | N
     if bool(workdir) == bool(values.weights):
         raise UserError("name a workdir of train.py, or --weights=FILE --experiment=NAME --dataset=NAME instead of it.")
     if workdir:
+        known = f"{workdir} says itself what it holds"
+        refuse_idle({"experiment": known, "dataset": known})
         config = workdirs.read_config(workdir)
     else:
+        refuse_idle({"best": "--weights names one file, and a workdir has the weights of its best validation"})
         if not values.dataset:
             raise UserError(
                 "--weights needs --dataset=NAME too: whose classes does the file know? Example: --dataset=voc12"
@@ -164,6 +187,10 @@ def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = Non
                 f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
                 "give the flags to export.py."
             )
+        named = f"{path} is an exported model, which holds its weights and says what it is"
+        refuse_idle({name: named for name in ("best", "weights", "experiment", "dataset") if name in flags.FLAGS})
+        inside = "an exported model answers as it was exported; give it to export.py"
+        refuse_settings({"model": inside, "inference": inside, "train": inside})
         return loader.load_segmenter(path, configure)
     if info_of is None:
         return loader.load_segmenter(path, configure, flags.FLAGS.best)

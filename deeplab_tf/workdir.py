@@ -170,6 +170,12 @@ def read_run(workdir: str) -> dict[str, Any]:
         return {}
 
 
+def first_run(workdir: str) -> dict[str, Any]:
+    """Reads what config.json says about the process that began the training; {} where it says nothing."""
+    path = os.path.join(workdir, CONFIG_FILE)
+    return next(iter(_earlier_runs(path)), {})
+
+
 def save_weights(model: keras.Model, workdir: str, name: str = WEIGHTS_FILE) -> str:
     """Writes a weights file into a workdir and returns its path.
 

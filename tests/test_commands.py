@@ -201,6 +201,15 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp
         (("train.py", "--no_such_flag=1"), "no_such_flag"),
         (("eval.py", "--workdir=nowhere", "--data_dir=nowhere"), "expected a folder of TFRecords"),
         (("predict.py", "--model=nowhere", "--images=nowhere", "--out=o"), "--images=nowhere does not exist"),
+        (
+            ("export.py", "--out=o", "--calibration_images=3"),
+            "--calibration_images has no effect: it is for",
+        ),
+        (
+            ("predict.py", "--images=i", "--out=o", "--crf_backend=pydensecrf"),
+            "--crf_backend has no effect: --crf is",
+        ),
+        (("predict.py", "--images=i", "--out=o", "--set=crf.w1=5"), "--set=crf.w1=5 has no effect: --crf is"),
         (("export.py", "--out=o", "--formats=onnx"), "--formats knows"),
     ],
 )
@@ -250,7 +259,7 @@ def test_evaluating_what_was_trained_on_is_warned_of_and_ways_to_ask_are_shared(
     done = command(
         *("eval.py", f"--workdir={workdir}", f"--data_dir={data}", "--split=train", f"--out={out}", *flags[:3])
     )
-    assert "warning: 4 of the 4 images of train are also in train of" in done.stdout
+    assert "warning: 4 of the 4 images of train were trained on" in done.stdout
     assert json.loads((out / "metrics.json").read_text())["num_images"] == 4
 
 
@@ -269,6 +278,37 @@ def test_the_crf_search_puts_what_it_found_into_the_workdir(data, workdir, tmp_p
     # All else stays.
     before = json.loads((workdir / "config.json").read_text())
     assert {**config, "crf": None} == {**before, "crf": None}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--crf_backend=pydensecrf",), "--crf_backend has no effect: --crf is not given"),
+        (("--set=crf.w1=5",), "--set=crf.w1=5 has no effect: --crf is not given"),
+        (("--crf_search", "--trimap"), "--trimap has no effect: --crf_search scores"),
+        (("--competition=comp5",), "--competition has no effect: --submission is not given"),
+        (("--dataset=voc12",), "--dataset has no effect: "),
+        (("--set=train.batch_size=3",), "--set=train.batch_size=3 has no effect: it says how a network is trained"),
+    ],
+)
+def test_a_flag_without_effect_is_refused_by_eval(data, workdir, flags, says):
+    done = command("eval.py", f"--workdir={workdir}", f"--data_dir={data}", *flags, check=False)
+    assert says in one_line(done)
+
+
+def test_damaged_records_of_the_split_to_validate_on_are_skipped_too(data, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    shard = damaged / "val-00000-of-00001.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[300] ^= 1
+    shard.write_bytes(content)
+    flags = (*SMALL, f"--data_dir={damaged}", "--eval_split=val", "--set=train.iterations=1")
+    refused = command("train.py", *flags, f"--workdir={tmp_path / 'a'}", check=False)
+    assert "--skip_damaged" in one_line(refused)
+    done = command("train.py", *flags, f"--workdir={tmp_path / 'b'}", "--skip_damaged", "--set=optimizer.momentum=0.8")
+    assert "left out 1 damaged record" in done.stdout and "on 3 images of val" in done.stdout
+    assert "note: optimizer.momentum has no effect: the solver is adam" in done.stdout
 
 
 def test_only_data_with_a_test_server_can_be_submitted(data, workdir):

@@ -22,10 +22,17 @@ ROOT = Path(__file__).resolve().parent.parent
 SCALES = "scales=1,0.75,0.5"
 
 
-def start(workdir, *options, workers=None, rank=0, log=None):
-    """Starts a training; `workers` are the addresses of all its processes, of which this is the one with `rank`."""
+def start(workdir, *options, workers=None, rank=0, log=None, chief_job=False):
+    """Starts a training; `workers` are the addresses of all its processes, of which this is the one with `rank`.
+
+    With `chief_job` the first of them is not worker 0 but a job of its own.
+    """
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    if workers:
+    if workers and chief_job:
+        task = {"type": "worker", "index": rank - 1} if rank else {"type": "chief", "index": 0}
+        cluster = {"cluster": {"chief": workers[:1], "worker": workers[1:]}, "task": task}
+        environment["TF_CONFIG"] = json.dumps(cluster)
+    elif workers:
         cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}
         environment["TF_CONFIG"] = json.dumps(cluster)
     command = [sys.executable, "-m", "tests.tiny_training", str(workdir), *options]
@@ -126,6 +133,35 @@ def test_two_processes_give_the_weights_of_one_and_only_the_chief_writes(straigh
     assert "resuming at step" in said[0] and "2 x CPU" not in said[0] and "in each of 2 processes" in said[0]
     assert_close(folders[0], straight)
     assert not folders[1].exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_chief_job_and_workers_give_the_weights_of_one_and_only_the_chief_writes(tmp_path, workers):
+    options = (SCALES, "batch_size=6", "iterations=12")
+    status, said = train(tmp_path / "straight", *options)
+    assert status == 0, said
+    processes = workers + 1
+    cluster = addresses(processes)
+    folders = [tmp_path / str(rank) for rank in range(processes)]
+    # Stopped by a signal to the last of them, and started again: weights of the checkpoint come from the chief.
+    for signalled in (True, False):
+        started = [
+            start(
+                *(folder, *options, "strategy=auto", "save_every=2", f"pause={0.5 * signalled}"),
+                **{"workers": cluster, "rank": rank, "chief_job": True},
+            )
+            for rank, folder in enumerate(folders)
+        ]
+        if signalled:
+            wait_for((folders[0] / "checkpoints" / "step-2.index").exists, started[0], seconds=600)
+            started[-1].send_signal(signal.SIGTERM)
+        said = [process.communicate(timeout=600)[0] for process in started]
+        assert [process.returncode for process in started] == [143 * signalled] * processes, said
+    assert "resuming at step" in said[0] and f"1 x CPU in each of {processes} processes" in said[0]
+    assert all("trained to step" not in words for words in said[1:])
+    assert_close(folders[0], weights(tmp_path / "straight"))
+    assert not any(folder.exists() for folder in folders[1:])
 
 
 @pytest.mark.slow

@@ -3,8 +3,8 @@
     python -m tests.tiny_training WORKDIR [key=value ...]
 
 Everything is real but the network, which is `tests.tiny`'s, and the data, which are random images whose classes can be
-seen. Keys are fields of TrainConfig, and `strategy`, `pause` (seconds before each step), `scales`, `cpus` (logical
-devices), `hidden` (units), `validate` (images) and `dry_run`.
+seen. Keys are fields of TrainConfig, other fields as section.field, and `strategy`, `pause` (seconds before each step),
+`scales`, `cpus` (logical devices), `hidden` (units), `validate` (images) and `dry_run`.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ SETTINGS = {"crop_size": 33, "batch_size": 4, "iter_size": 2, "iterations": 20, 
 
 def configure(**settings: Any) -> Config:
     """Returns a configuration whose network `use_tiny_network` replaces."""
-    config = configs.override(
+    return configs.override(
         dataclasses.replace(experiment_config("resnet101_aspp"), dataset=INFO),
-        [f"train.{key}={value}" for key, value in {**SETTINGS, **settings}.items()],
+        [
+            f"{key if '.' in key else f'train.{key}'}={value}"
+            for key, value in {**SETTINGS, "optimizer.base_lr": 0.01, **settings}.items()
+        ],
     )
-    return configs.override(config, ["optimizer.base_lr=0.01"])
 
 
 def use_tiny_network(scales: tuple[float, ...] = (1.0,), hidden_units: int = 4) -> Callable[..., Any]:

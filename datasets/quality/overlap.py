@@ -9,6 +9,7 @@ Both answers come from the manifests, without a look at the images:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..stored.manifest import SplitManifest
@@ -42,13 +43,24 @@ def shared_images(first: SplitManifest, second: SplitManifest) -> Overlap:
     Returns:
         What they share.
     """
-    known = set(first.ids)
+    return shared_with(first.ids, first.image_hashes(), second)
+
+
+def shared_with(first_ids: Sequence[str], first_hashes: Sequence[str] | None, second: SplitManifest) -> Overlap:
+    """Compares the images of a split with some of which only ids and hashes are known; see `shared_images`.
+
+    Args:
+        first_ids: of these images.
+        first_hashes: `image_hash` of each, or None where they are not known.
+        second: the split.
+    """
+    known = set(first_ids)
     ids = tuple(image_id for image_id in second.ids if image_id in known)
-    first_hashes, second_hashes = first.image_hashes(), second.image_hashes()
+    second_hashes = second.image_hashes()
     if first_hashes is None or second_hashes is None:
         return Overlap(ids, None)
     # Of images that are equal within the first split, the first one is named.
-    owners = dict(zip(reversed(first_hashes), reversed(first.ids), strict=True))
+    owners = dict(zip(reversed(first_hashes), reversed(first_ids), strict=True))
     pairs = [
         (owners[digest], image_id)
         for digest, image_id in zip(second_hashes, second.ids, strict=True)

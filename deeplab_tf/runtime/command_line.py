@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -54,6 +54,21 @@ def refuse_unknown(arguments: Sequence[str]) -> None:
     except flags.Error as error:
         raise UserError(f"{str(error).rstrip('.')}. Try: {program} --help") from None
     _refuse_arguments(rest[1:])
+
+
+def refuse_idle(reasons: Mapping[str, str]) -> None:
+    """Refuses flags that were given and would change nothing.
+
+    Args:
+        reasons: for each flag that has no effect now, why; a flag with its default value is no harm.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    for name, reason in reasons.items():
+        flag = flags.FLAGS[name]
+        if flag.present and flag.value != flag.default:
+            raise UserError(f"--{name} has no effect: {reason}. Leave it out.")
 
 
 def _print_help() -> None:

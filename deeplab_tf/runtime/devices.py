@@ -1,7 +1,7 @@
 """Devices and processes: everything that is special to tf.distribute, in one place.
 
-A training is one process, or several that TF_CONFIG names. The first of them is the chief: it alone reads and writes
-the workdir, and sends the others what it read.
+A training is one process, or several that TF_CONFIG names (`tf_config`). One of them is the chief: it alone reads and
+writes the workdir, and sends the others what it read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.runtime import files
+from deeplab_tf.runtime import files, tf_config
 
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 _TENSOR_CORES_FOR_FLOAT32 = (8, 0)  # compute capability; by TF32
@@ -41,13 +41,20 @@ def build_strategy(name: str) -> tf.distribute.Strategy:
     Args:
         name: "one_device", the first GPU or the CPU; "mirrored", all GPUs of this machine (or all logical
             CPUs); "multi_worker", what TF_CONFIG describes; "auto", multi_worker where TF_CONFIG is set,
-            mirrored with several GPUs, else one_device.
+            mirrored with several GPUs, else one_device. "one_device" and "mirrored" leave TF_CONFIG unread.
 
     Raises:
-        UserError: multi_worker without a TF_CONFIG that can be used.
+        UserError: multi_worker without TF_CONFIG, or a TF_CONFIG that cannot be used.
     """
+    cluster = tf_config.read_cluster() if name in ("auto", "multi_worker") else None
+    if name == "multi_worker" and cluster is None:
+        raise UserError(
+            "--strategy=multi_worker trains with the processes that the environment variable TF_CONFIG lists, and it "
+            f"lists none. Set it in each process, such as TF_CONFIG='{tf_config.EXAMPLE}' (docs/distributed.md), or "
+            "leave --strategy out to train alone."
+        )
     if name == "auto":
-        if "TF_CONFIG" in os.environ:
+        if cluster:
             name = "multi_worker"
         else:
             name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
@@ -94,6 +101,8 @@ def ending_with_the_others(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:  # a cause that is known, here
+        raise
     except Exception as error:
         lost = _loss_behind(error)
         if lost is None or num_workers(strategy) == 1:
@@ -118,15 +127,17 @@ def _loss_behind(error: BaseException | None) -> BaseException | None:
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """Returns how many processes train together."""
+    """Returns how many processes train together: the chief, if there is a job of that name, and the workers."""
     resolver = strategy.cluster_resolver
-    return len(resolver.cluster_spec().as_cluster_def().job[0].tasks) if resolver else 1
+    return sum(len(job.tasks) for job in resolver.cluster_spec().as_cluster_def().job) if resolver else 1
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Says whether this is the process that reads and writes the workdir."""
+    """Says whether this is the process that reads and writes the workdir: the chief, or without that job worker 0."""
     resolver = strategy.cluster_resolver
-    return not resolver or resolver.task_type in ("chief", None) or (resolver.task_id == 0)
+    if not resolver or resolver.task_type in ("chief", None):
+        return True
+    return "chief" not in resolver.cluster_spec().jobs and resolver.task_id == 0
 
 
 def describe(strategy: tf.distribute.Strategy) -> str:

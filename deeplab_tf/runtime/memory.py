@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, in_short
 
 SMALL_PIXELS = 4_000_000
 """Whoever can hold the network can hold an image of so many pixels."""
@@ -46,6 +48,56 @@ def require(
         f"{task}{batch} of {width}x{height} pixels takes about {num_bytes / 1e9:.1f} GB{way}; {free / 1e9:.1f} GB are"
         f" free. {remedy}"
     )
+
+
+@contextlib.contextmanager
+def explaining_exhaustion(task: str, remedy: Callable[[], str]) -> Iterator[None]:
+    """Says in one line what did not fit into memory, and what to do.
+
+    Args:
+        task: what is done, such as "validating".
+        remedy: returns what to do, a sentence.
+
+    Raises:
+        UserError: the memory of this machine or of a GPU was not enough. (Where the system gives out more memory than
+            there is, it ends the process instead.)
+    """
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, tf.errors.InternalError, MemoryError) as error:
+        what = what_did_not_fit(error)
+        if what is None:
+            raise
+        raise UserError(f"out of memory in {task}: {what}. {remedy()}") from error
+
+
+_TENSOR = re.compile(r"OOM when allocating tensor with shape\[([\d,]*)\] and type (\w+) on \S*?device:(\w+:\d+)")
+_EXHAUSTED = re.compile(
+    r"OOM when|out of memory|OUT_OF_MEMORY|(fail\w*|unable|could not|cannot) (to )?allocate|Dst tensor is not init",
+    re.IGNORECASE,
+)
+
+
+def what_did_not_fit(error: Exception) -> str | None:
+    """Returns what an error says of memory that was not there; None for another error.
+
+    TensorFlow has the same kind of error for a full disk and for too many open files; CUDA's may be an internal one.
+    """
+    text = " ".join(str(error).split())
+    tensor = _TENSOR.search(text)
+    if tensor:
+        shape, kind, device = tensor.groups()
+        count = int(np.prod([int(side) for side in shape.split(",") if side], dtype=object))
+        size = getattr(tf.as_dtype({"float": "float32", "double": "float64"}.get(kind, kind)), "size", 0)
+        return f"a tensor of {kind} [{shape}], {_in_words(count * size)}, on {device}"
+    if _EXHAUSTED.search(text):
+        found = re.search(r"trying to allocate ([\d.]+ ?\w+)|[Uu]nable to allocate ([\d.]+ ?\w+)", text)
+        return f"{found[1] or found[2]} in one piece" if found else in_short(error)
+    return "more than there is" if isinstance(error, MemoryError) else None
+
+
+def _in_words(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.2f} MB"
 
 
 def bytes_per_pixel(compute: Callable[[tf.Tensor], tf.Tensor], side: int) -> float:

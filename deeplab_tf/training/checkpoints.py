@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import os
 import re
 import shutil
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import files
+from deeplab_tf.training.loss_watch import PROBATION
 
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
 _WRITING = ".writing"
+_HEALTH = "health.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Health:
+    """What health.json says.
+
+    Attributes:
+        good: the step of the newest good checkpoint; the training was well for some steps after it.
+        usual: see `LossWatch.lowest`.
+        diverged: the step at which the training was seen to have diverged; None where it has not.
+    """
+
+    good: int | None = None
+    usual: float | None = None
+    diverged: int | None = None
 
 
 class Checkpoints:
@@ -24,18 +43,23 @@ class Checkpoints:
     Variables are stored by name, with checksums that are looked at when they are read. A checkpoint is a pair of
     files WORKDIR/checkpoints/step-N.{data-00000-of-00001,index}: written elsewhere, brought to the disk and then
     renamed, the index last, so there is no half-written one. A checkpoint whose weights are not all finite is not
-    written.
+    written. The newest good one (`settle`) stays in addition to the newest ones, and a run that has diverged
+    (`note_divergence`) goes on from there. WORKDIR/checkpoints/health.json says which one that is.
 
     Args:
         workdir: checkpoints go to workdir/checkpoints.
         model: its variables, all of them.
         optimizer: built.
-        keep: how many to keep.
+        keep: how many of the newest to keep.
     """
 
     def __init__(self, workdir: str, model: keras.Model, optimizer: keras.optimizers.Optimizer, keep: int) -> None:
         self._folder = os.path.join(workdir, "checkpoints")
         self._keep = keep
+        self._health = _Health()
+        self._unsettled: list[int] = []
+        self.went_back = False
+        """Whether `restore` left checkpoints of a training out because it had diverged."""
         self._trained = [variable.value for variable in model.trainable_variables]
         # The solver counts its updates, this counts ours: loss scaling skips some of the solver's.
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -56,11 +80,16 @@ class Checkpoints:
         """How many updates the restored weights have seen; 0 before."""
         return int(self._step)
 
-    def restore(self) -> str | None:
-        """Restores the newest checkpoint that can be read.
+    @property
+    def usual_loss(self) -> float | None:
+        """The usual loss of the processes before this one, as `restore` found it."""
+        return self._health.usual
 
-        Newer ones that cannot, or whose index is not there, are renamed to *.damaged, and named. What a killed
-        process was writing is removed.
+    def restore(self) -> str | None:
+        """Restores the newest checkpoint that can be read; of a run that diverged, the newest good one.
+
+        Newer ones that cannot, or whose index is not there, are renamed to *.damaged, and named; those of a run that
+        diverged to *.diverged. What a killed process was writing is removed.
 
         Returns:
             Its path without the ending, or None where there is none yet.
@@ -69,6 +98,9 @@ class Checkpoints:
             UserError: there are checkpoints, but none can be read.
         """
         shutil.rmtree(os.path.join(self._folder, _WRITING), ignore_errors=True)
+        self._health = self._read_health()
+        if self._health.diverged is not None:
+            self._leave_divergence()
         damaged: dict[str, str] = {}
         for path in reversed(self._paths()):
             try:
@@ -77,6 +109,7 @@ class Checkpoints:
                 damaged[path] = files.reason(error)
             else:
                 self._set_aside(damaged)
+                self._unsettled = [self.step]
                 return path
         if any(os.path.exists(path + _INDEX) for path in damaged):
             first, reason = next(iter(damaged.items()))
@@ -122,6 +155,7 @@ class Checkpoints:
             ) from error
         finally:
             shutil.rmtree(writing, ignore_errors=True)
+        self._unsettled.append(step)
         self._remove_old()
         return path
 
@@ -131,8 +165,36 @@ class Checkpoints:
         Raises:
             UserError: some are not.
         """
-        if not all(bool(tf.reduce_all(tf.math.is_finite(variable))) for variable in self._trained):
+        if not self.are_finite():
             raise UserError(f"weights are no longer finite at step {step}; {self.advice()}")
+
+    def are_finite(self) -> bool:
+        """Says whether all weights are finite."""
+        return all(bool(tf.reduce_all(tf.math.is_finite(variable))) for variable in self._trained)
+
+    def settle(self, is_good: Callable[[int], bool], usual_loss: float | None) -> None:
+        """Finds out whether a newer checkpoint has turned out to be a good one.
+
+        Args:
+            is_good: from the step of a checkpoint to whether the training was well for some steps after it.
+            usual_loss: what `usual_loss` is to say in the next process.
+        """
+        good = [step for step in self._unsettled if is_good(step)]
+        if good:
+            self._unsettled = [step for step in self._unsettled if step > good[-1]]
+            self._write_health(_Health(good[-1], usual_loss, self._health.diverged))
+            self._remove_old()
+
+    def note_divergence(self, step: int | None) -> None:
+        """Notes that the training has diverged, so that the next process goes on from the newest good checkpoint.
+
+        Args:
+            step: at which that was seen; None takes it back.
+        """
+        good = self._health.good
+        if step is not None and good is not None and step <= good + 1:
+            good = None  # it was the last of a training, so that no loss had shown what is in it
+        self._write_health(dataclasses.replace(self._health, good=good, diverged=step))
 
     def newest(self) -> str | None:
         """Returns the path of the newest checkpoint without the ending, None where there is none."""
@@ -140,11 +202,19 @@ class Checkpoints:
         return paths[-1] if paths else None
 
     def advice(self) -> str:
-        """Says what a diverged run can do."""
+        """Says what to do with a run that has diverged, after `note_divergence`."""
+        last = self._before_divergence()
+        back = f"goes back to {last[-1]}" if last else "starts from the beginning"
         return (
-            f"the last good checkpoint is {self.newest() or 'not yet written'}. "
-            "Try a lower optimizer.base_lr, or optimizer.name=adam for a head that starts from scratch."
+            "the training has diverged. The same command with a lower --set=optimizer.base_lr (try a tenth) "
+            f"{back}; a head that starts from scratch wants --set=optimizer.name=adam."
         )
+
+    def _before_divergence(self) -> list[str]:
+        """Paths, oldest first, up to the newest good one; where none is known to be, up to some steps before."""
+        known, diverged = self._health.good, self._health.diverged
+        last = known if known is not None else (diverged or 0) - PROBATION
+        return [path for path in self._paths() if _step_of(path) <= last]
 
     def _paths(self) -> list[str]:
         """Paths without the ending, oldest first; one of the two files is enough to be found, and found unreadable."""
@@ -157,6 +227,8 @@ class Checkpoints:
 
     def _remove_old(self) -> None:
         for old in self._paths()[: -self._keep]:
+            if _step_of(old) == self._health.good:
+                continue
             for part in (_INDEX, _DATA):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(old + part)
@@ -175,9 +247,54 @@ class Checkpoints:
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
 
+    def _read_health(self) -> _Health:
+        path = os.path.join(self._folder, _HEALTH)
+        try:
+            fields = files.read_json(path)
+            good, usual, diverged = (fields[name] for name in ("good", "usual", "diverged"))
+            steps = [step for step in (good, diverged) if step is not None]
+            if not all(type(step) is int and step >= 0 for step in steps):
+                raise ValueError(f"a step is {steps}")
+            return _Health(good, None if usual is None else float(usual), diverged)
+        except FileNotFoundError:
+            return _Health()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"{path} cannot be read ({files.reason(error)}): the newest checkpoint is taken for a good one.")
+            return _Health()
+
+    def _write_health(self, health: _Health) -> None:
+        self._health = health
+        path = os.path.join(self._folder, _HEALTH)
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            files.write_json(path, dataclasses.asdict(health))
+        except (UserError, OSError) as error:
+            # Without it the training goes on as well; a full disk is told of where it keeps checkpoints from it.
+            print(f"cannot write {path}: {error}")
+
+    def _leave_divergence(self) -> None:
+        """Sets aside what was written since the newest good checkpoint."""
+        last = self._before_divergence()
+        spoiled = self._paths()[len(last) :]
+        for path in spoiled:
+            for part in (_INDEX, _DATA):
+                if os.path.exists(path + part):
+                    os.replace(path + part, path + part + ".diverged")
+        print(
+            f"the training had diverged at step {self._health.diverged}: it goes back to "
+            f"{f'step {_step_of(last[-1])}' if last else 'the beginning'}."
+            + (f" Set aside as *.diverged: {', '.join(spoiled)}." if spoiled else "")
+        )
+        self.went_back = True
+        self.note_divergence(None)
+
     def _set_aside(self, damaged: dict[str, str]) -> None:
         for path, reason in damaged.items():
             print(f"the checkpoint {path} cannot be read and is set aside as *.damaged: {reason}")
             for part in (_INDEX, _DATA):
                 if os.path.exists(path + part):
                     os.replace(path + part, path + part + ".damaged")
+
+
+def _step_of(path: str) -> int:
+    return int(path.rpartition("-")[2])

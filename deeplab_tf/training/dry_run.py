@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import resource
 import shutil
@@ -17,11 +18,12 @@ import tensorflow as tf
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError
-from deeplab_tf.runtime import devices
+from deeplab_tf.runtime import devices, memory, tf_config
 from deeplab_tf.runtime.devices import MakeBatches
 from deeplab_tf.training import summary as training_report
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.loop import build, initialise
+from deeplab_tf.training.out_of_memory import remedies
 from deeplab_tf.training.step import build_train_step
 from deeplab_tf.training.validation import Validation, ValidationSplit
 
@@ -42,13 +44,32 @@ def rehearse(
     Raises:
         UserError: as `training.train`.
     """
+    # Before there is a strategy, which would wait for the other processes.
+    cluster = tf_config.read_cluster() if strategy_name in ("auto", "multi_worker") else None
+    if cluster and cluster.num_processes > 1:
+        raise UserError(
+            f"--dry_run rehearses one process, and TF_CONFIG lists {cluster.num_processes}: unset TF_CONFIG for it."
+        )
     strategy = devices.build_strategy(strategy_name)
-    if devices.num_workers(strategy) > 1:
-        raise UserError("--dry_run rehearses one process; leave TF_CONFIG away.")
     workdirs.check_workdir(workdir, config, {})
     parent = _existing_parent(workdir)
     if not os.access(parent, os.W_OK):
         raise UserError(f"cannot make the folder --workdir={workdir}: {parent} cannot be written.")
+    remedy = functools.partial(remedies, config, strategy.num_replicas_in_sync, rehearsal=True)
+    with memory.explaining_exhaustion("the rehearsal", remedy):
+        _rehearse(config, workdir, make_batches, init, strategy, validation_split, parent)
+
+
+def _rehearse(
+    config: Config,
+    workdir: str,
+    make_batches: MakeBatches,
+    init: str,
+    strategy: tf.distribute.Strategy,
+    validation_split: ValidationSplit | None,
+    parent: str,
+) -> None:
+    """Rehearses in a temporary folder in `parent`."""
     model, optimizer = build(config, strategy)
     print(training_report.summary(config, model, strategy, workdir), flush=True)
     initialise(model, init, config, make_batches)

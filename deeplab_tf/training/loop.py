@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import signal
@@ -21,14 +22,18 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.layers.conv_batch_norm import measuring_statistics
 from deeplab_tf.layers.resize import next_clean_size
 from deeplab_tf.networks.deeplab import DeepLab, build_network
-from deeplab_tf.runtime import devices
+from deeplab_tf.runtime import devices, memory
 from deeplab_tf.runtime.devices import MakeBatches
-from deeplab_tf.training import stop_signals
+from deeplab_tf.training import stop_signals, trained_images
 from deeplab_tf.training.checkpoints import Checkpoints
+from deeplab_tf.training.layer_groups import check_fresh_layers, freeze
+from deeplab_tf.training.loss_watch import PROBATION, LossWatch
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule, lr_multipliers
+from deeplab_tf.training.out_of_memory import remedies
 from deeplab_tf.training.progress import Progress, Summaries
 from deeplab_tf.training.step import build_train_step
 from deeplab_tf.training.summary import summary, training_picture
+from deeplab_tf.training.trained_images import TrainedImages, TrainingData
 from deeplab_tf.training.validation import Validation, ValidationSplit
 
 _IMAGES_FOR_STATISTICS = 16
@@ -43,6 +48,7 @@ def train(
     strategy_name: str = "auto",
     validation_split: ValidationSplit | None = None,
     run: dict[str, Any] | None = None,
+    data: TrainingData | None = None,
 ) -> None:
     """Trains, or resumes, until `workdir` holds model.weights.h5.
 
@@ -50,13 +56,15 @@ def train(
         config: with its data set.
         workdir: where everything goes; continued where it holds checkpoints.
         make_batches: of the training split.
-        init: see `initialise`; looked at only at the beginning of a run.
+        init: see `initialise`; not used where the workdir holds checkpoints.
         strategy_name: see `devices.build_strategy`.
         validation_split: scored every `train.eval_every` updates; None for not.
         run: what else config.json is to say about this run: the data folder, the split.
+        data: which images the splits hold, to notice later what was trained on; None for not.
 
     Raises:
-        UserError: bad settings or files, a workdir in use, a full disk, or a loss that is not finite.
+        UserError: bad settings or files, a workdir in use, a full disk, too little memory, or a training that has
+            diverged.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
     """
     strategy = devices.build_strategy(strategy_name)
@@ -64,9 +72,12 @@ def train(
     run = {**(run or {}), "init": init, "devices": devices.describe(strategy)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(devices.ending_with_the_others(strategy))
+        remedy = functools.partial(remedies, config, strategy.num_replicas_in_sync)
+        stack.enter_context(memory.explaining_exhaustion("training", remedy))
         if chief:
             stack.enter_context(workdirs.locked(workdir))
             workdirs.check_workdir(workdir, config, run)
+            check_init(init)
         model, optimizer = build(config, strategy)
         checkpoints = Checkpoints(workdir, model, optimizer, config.train.keep_checkpoints)
         validation = None
@@ -77,15 +88,41 @@ def train(
             restored = checkpoints.restore()
             if restored:
                 print(f"resuming at step {checkpoints.step} from {restored}")
+                run["init"] = _init_of_resumed(workdir, init)
             else:
                 initialise(model, init, config, make_batches)
+            if data:
+                trained = _trained_images(workdir, data, init, resumed=bool(restored), validation=validation_split)
+            if validation and checkpoints.went_back:
+                validation.forget_after(checkpoints.step)
         devices.copy_from_chief(strategy, checkpoints.variables)
         batches = devices.distribute(make_batches, strategy, config.train.batch_size, checkpoints.step, model.mean_rgb)
         if chief:
             workdirs.write_config(workdir, config, {**run, "start_step": checkpoints.step})
-        _Loop(config, workdir, strategy, model, optimizer, checkpoints, validation).run(batches)
+            if data:
+                trained_images.write(workdir, trained)
+        verdict = _Loop(config, workdir, strategy, model, optimizer, checkpoints, validation).run(batches)
         if chief:
+            if verdict:
+                print(f"warning: {verdict}")
             print(f"trained to step {checkpoints.step}: {workdirs.save_weights(model, workdir)}")
+
+
+def _trained_images(
+    workdir: str, data: TrainingData, init: str, resumed: bool, validation: ValidationSplit | None
+) -> TrainedImages:
+    """Returns what the network will have seen, and says what is wrong with that."""
+    known = trained_images.read(workdir) if resumed else None
+    if known and (changes := known.changes(data)):
+        print(f"warning: {changes}")
+    if validation and validation.name in data.splits:
+        shared = data.splits[validation.name].count_among(data.images)
+        if shared:
+            print(
+                f"warning: {shared} of the {validation.count} images of {validation.name}, the --eval_split, are in "
+                f"{data.split}, which is trained on: the scores say little about new images."
+            )
+    return known.continued_with(data) if known else trained_images.begin(data, init)
 
 
 def build(config: Config, strategy: tf.distribute.Strategy) -> tuple[DeepLab, keras.optimizers.Optimizer]:
@@ -101,7 +138,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> tuple[DeepLab, ke
     with strategy.scope():
         model = build_network(config.model, config.info.num_classes, config.train.precision, config.train.dropout)
         check_crop_size(config, model)
-        require_groups(model, "optimizer.fresh_layers", config.optimizer.fresh_layers)
+        check_fresh_layers(model, config.optimizer.fresh_layers, config.train.frozen_layers)
         freeze(model, config.train.frozen_layers)
         optimizer = _build_solver(config, model)
         optimizer.build(model.trainable_variables)
@@ -122,38 +159,28 @@ def check_crop_size(config: Config, model: DeepLab) -> None:
         )
 
 
-def freeze(model: DeepLab, groups: Sequence[str]) -> None:
-    """Keeps the weights of some groups of layers as they are.
-
-    Args:
-        model: the network.
-        groups: such as "conv1" for conv1_1 and conv1_2, or "res2a" for that block's branches.
+def check_init(init: str) -> None:
+    """Refuses a file or workdir that is not there, also where the weights come from a checkpoint.
 
     Raises:
-        UserError: a group that the network does not have.
+        UserError: no such file or folder.
     """
-    require_groups(model, "train.frozen_layers", groups)
-    variables = model.variable_groups()
-    for group in groups:
-        for variable in variables[group]:
-            variable.trainable = False
+    if init not in ("imagenet", "hed", "none") and not os.path.exists(init):
+        raise UserError(
+            f"no weights file and no workdir {init!r}: --init takes imagenet, hed, none, a weights file, or the "
+            "workdir of another training."
+        )
 
 
-def require_groups(model: DeepLab, setting: str, groups: Sequence[str]) -> None:
-    """Refuses groups of layers that a network does not have.
-
-    Args:
-        model: the network.
-        setting: where they are named, for the message.
-        groups: such as "conv1" or "res2a".
-
-    Raises:
-        UserError: one that is not there.
-    """
-    known = model.variable_groups()
-    for group in groups:
-        if group not in known:
-            raise UserError(f"{setting}: there is no {group!r} among {', '.join(known)}.")
+def _init_of_resumed(workdir: str, init: str) -> str:
+    """Returns --init of the process that began a workdir, and says where another one is not used."""
+    first = str(workdirs.first_run(workdir).get("init", init))
+    if first != init:
+        print(
+            f"--init={init} is not used: the weights come from the checkpoint, and began with --init={first}. To start "
+            "from other weights, name another --workdir."
+        )
+    return first
 
 
 def initialise(model: DeepLab, init: str, config: Config, make_batches: MakeBatches) -> None:
@@ -271,8 +298,15 @@ class _Loop:
         )
         self._summaries = Summaries(workdir) if self._chief else None
 
-    def run(self, batches: Iterator[dict[str, Any]]) -> None:
-        """Trains from the step of the checkpoints to the end."""
+    def run(self, batches: Iterator[dict[str, Any]]) -> str:
+        """Trains from the step of the checkpoints to the end.
+
+        Returns:
+            What the last losses say of the training, "" where they say nothing.
+
+        Raises:
+            UserError: it has diverged.
+        """
         settings = self._config.train
         step, names = build_train_step(
             self._model,
@@ -282,6 +316,7 @@ class _Loop:
             settings.class_weights,
             settings.xla,
         )
+        self._watch = self._watch_of(len(names))
         any_process = devices.any_process(self._strategy)
         with stop_signals.collect() as stopped, self._closing():
             self._validate(self._checkpoints.step, stopped)  # where the last process was stopped in the middle of it
@@ -304,6 +339,20 @@ class _Loop:
                 self._validate(done, stopped)
             if stopped:
                 self._stop(settings.iterations, stopped)
+            if self._watch.diverged:
+                last = settings.iterations
+                self._diverged(f"the loss is {self._watch.last:.4g} at the end, step {last}", last)
+        if self._chief and self._watch.sane:
+            self._checkpoints.settle(lambda step: True, self._watch.lowest)
+        return self._watch.verdict()
+
+    def _watch_of(self, num_terms: int) -> LossWatch:
+        guessing = num_terms * math.log(self._config.info.num_classes)
+        # A resumed run without a usual loss, of a few steps or of an earlier version, has learned something too.
+        known = self._checkpoints.usual_loss
+        usual = guessing if known is None and self._checkpoints.step else known
+        settings = self._config.train
+        return LossWatch(guessing, usual, min(PROBATION, settings.save_every * settings.keep_checkpoints))
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
@@ -323,8 +372,9 @@ class _Loop:
         done, terms, learning_rate = update.step, update.terms.numpy(), float(update.learning_rate)
         loss = float(terms.sum())
         if not math.isfinite(loss):
-            raise UserError(f"the loss is {loss} at step {done}; {self._checkpoints.advice()}")
+            self._diverged(f"the loss is {loss} at step {done}", done)
         self._progress.update(done, loss, learning_rate, update.started)
+        self._follow(done, loss)
         every, last = self._config.train.summary_every, done == self._config.train.iterations
         if not self._summaries:
             return
@@ -340,9 +390,29 @@ class _Loop:
             picture = training_picture(self._model, update.batch, self._config.info)
             self._summaries.picture(done, "image_truth_prediction", picture)
 
+    def _follow(self, done: int, loss: float) -> None:
+        """Says what is to be said of a loss, and which checkpoint it shows to be good."""
+        before = self._watch.diverged
+        said = self._watch.add(done, loss)
+        if said:
+            self._progress.say(said)
+        if self._chief:
+            if self._watch.diverged != before:
+                self._checkpoints.note_divergence(done if self._watch.diverged else None)
+            self._checkpoints.settle(self._watch.confirms, self._watch.lowest)
+
+    def _diverged(self, what: str, step: int) -> NoReturn:
+        if self._chief and not self._watch.diverged:
+            self._checkpoints.note_divergence(step)
+        raise UserError(f"{what}; {self._checkpoints.advice() if self._chief else 'the chief says how to go on.'}")
+
     def _save(self, done: int) -> None:
+        if self._watch.diverged:
+            self._progress.say(f"step {done}: no checkpoint, for the training has diverged.")
+            return
         # Every process looks, so that all stop with the same words.
-        self._checkpoints.check_finite(done)
+        if not self._checkpoints.are_finite():
+            self._diverged(f"weights are no longer finite at step {done}", done)
         if self._chief:
             self._checkpoints.save(done)
 
@@ -359,5 +429,9 @@ class _Loop:
     def _stop(self, done: int, stopped: Sequence[signal.Signals]) -> NoReturn:
         self._progress.close()
         by = stopped[0].name if stopped else "another process"
-        print(f"stopped by {by} after step {done}, saved; the same command resumes.", file=sys.stderr)
+        if self._watch.diverged:
+            saved = f"not saved: {self._checkpoints.advice() if self._chief else 'the training has diverged.'}"
+        else:
+            saved = "saved; the same command resumes."
+        print(f"stopped by {by} after step {done}, {saved}", file=sys.stderr)
         sys.exit(128 + (stopped[0] if stopped else signal.SIGTERM))

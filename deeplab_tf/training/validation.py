@@ -17,7 +17,7 @@ from deeplab_tf.evaluation.metrics import ConfusionMatrix
 from deeplab_tf.inference.probabilities import predict_probabilities
 from deeplab_tf.inference.scores import PLAIN
 from deeplab_tf.networks.deeplab import DeepLab
-from deeplab_tf.runtime import files
+from deeplab_tf.runtime import files, memory
 
 HISTORY_FILE = "validation.json"
 
@@ -85,7 +85,10 @@ class Validation:
         for _, image, labels in self._split.examples():
             if interrupted:
                 return None
-            matrix.update(labels, np.argmax(predict_probabilities(model, image, self._inference), axis=-1))
+            height, width = image.shape[:2]
+            with memory.explaining_exhaustion(f"validating an image of {width}x{height} pixels", self._smaller):
+                probabilities = predict_probabilities(model, image, self._inference)
+            matrix.update(labels, np.argmax(probabilities, axis=-1))
         miou = matrix.summary(self._info.class_names)["miou"] or 0.0
         if miou > max(self._history.values(), default=-1.0):
             workdirs.save_weights(model, self._workdir, workdirs.BEST_WEIGHTS_FILE)
@@ -107,6 +110,15 @@ class Validation:
             f"step {step}  mIoU {100 * self._history[step]:.2f} % on {self._split.count} images of "
             f"{self._split.name}, {comparison}"
         )
+
+    def forget_after(self, step: int) -> None:
+        """Forgets the scores of later steps, which will be trained anew, but for the one that has the best weights."""
+        best = self._best_step() if self._history else 0
+        self._history = {at: miou for at, miou in self._history.items() if at <= step or at == best}
+
+    def _smaller(self) -> str:
+        tile = self._inference.tile
+        return f"Validate in {'smaller ' if tile else ''}tiles: --set=inference.tile={tile // 2 if tile else 513}."
 
     def _best_step(self) -> int:
         return max(self._history, key=lambda step: (self._history[step], -step))

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from absl import flags
 
@@ -5,6 +7,7 @@ from deeplab_tf import model_flags
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import EXPERIMENTS
+from deeplab_tf.export import load as exported
 
 BEFORE = EXPERIMENTS["resnet101_aspp_msc"]
 
@@ -54,3 +57,45 @@ def test_a_flag_outdoes_a_setting(configure):
 def test_values_that_do_not_fit_are_explained(configure, arguments, says):
     with pytest.raises(UserError, match=says):
         configure(*arguments)
+
+
+@pytest.mark.parametrize("setting", ["train.iterations=3", "optimizer.base_lr=1", " train.dropout=0.1"])
+def test_settings_of_the_training_are_refused_where_nothing_is_trained(configure, setting):
+    with pytest.raises(UserError, match=r"--set=.* has no effect: it says how a network is trained"):
+        configure(f"--set={setting}")
+
+
+def test_the_precision_of_a_trained_network_may_be_another(configure):
+    assert configure("--set=train.precision=bfloat16").train.precision == "bfloat16"
+
+
+@pytest.mark.parametrize("flag", ["--experiment=vgg16_large_fov", "--dataset=voc12"])
+def test_a_workdir_refuses_flags_that_say_what_it_says_itself(configure, flag):
+    configure(flag)
+    with pytest.raises(UserError, match=r"--(experiment|dataset) has no effect: runs/w says itself"):
+        model_flags.load("runs/w", None)
+
+
+def test_best_is_refused_where_there_is_no_workdir(configure):
+    configure("--weights=file.npz", "--best", "--dataset=voc12")
+    with pytest.raises(UserError, match="--best has no effect: --weights names one file"):
+        model_flags.load("", None)
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--best", "--best has no effect"),
+        ("--weights=w.npz", "--weights has no effect"),
+        ("--dataset=voc12", "--dataset has no effect"),
+        ("--set=inference.flip=true", "--set=inference.flip=true has no effect"),
+        ("--set=model.scales=0.5", "answers as it was exported"),
+        ("--set=train.precision=bfloat16", "answers as it was exported"),
+        ("--flip", "answers as it was exported"),
+    ],
+)
+def test_an_exported_model_refuses_what_it_would_not_follow(configure, monkeypatch, argument, says):
+    monkeypatch.setattr(exported, "is_exported", lambda path: True)
+    configure(argument)
+    with pytest.raises(UserError, match=re.escape(says)):
+        model_flags.load_segmenter("saved_model/1")

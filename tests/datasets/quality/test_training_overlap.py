@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from datasets.quality.overlap import image_hash
 from datasets.quality.training_overlap import warn_of_overlap
 from datasets.stored.manifest import read_manifest
 from tests.datasets.quality.test_overlap import write
@@ -40,3 +41,20 @@ def test_without_hashes_ids_are_compared(folder):
     old = dataclasses.replace(manifest, splits={**manifest.splits, "val": dataclasses.replace(val, files=files)})
     said = warn_of_overlap({"data_dir": str(folder), "split": "train"}, old, "val")
     assert said.startswith("1 of the 3") and "equal contents: not known" in said
+
+
+def test_what_the_workdir_kept_counts_also_where_the_data_folder_was_written_again(folder):
+    run = {"data_dir": str(folder), "split": "other"}  # as it is now: nothing shared
+    digest = {name: image_hash(content) for name, content in {"a": b"1", "d": b"4"}.items()}
+    kept = ((("a",), (digest["a"],)), (("x",), (digest["d"],)))
+    said = warn_of_overlap(run, read_manifest(folder), "val", kept)
+    assert said.startswith("2 of the 3 images of val were trained on (equal contents: 2; equal ids: 0), such as e.")
+    assert warn_of_overlap(run, read_manifest(folder), "other", kept) == ""
+
+
+def test_equal_ids_in_earlier_data_are_chance_where_contents_are_known(folder):
+    nothing, earlier = ((), ()), (("d", "b"), (image_hash(b"8"), image_hash(b"9")))
+    manifest = read_manifest(folder)
+    assert warn_of_overlap({}, manifest, "val", (nothing, earlier)) == ""
+    said = warn_of_overlap({}, manifest, "val", (nothing, (("d", "b"), None)))
+    assert said.startswith("2 of the 3") and "equal contents: not known; equal ids: 2" in said

@@ -127,3 +127,82 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(UserError, match="no longer finite at step 2"):
         run.save(2)
     assert run.newest() == str(tmp_path / "checkpoints" / "step-1")
+
+
+def steps_in(folder):
+    return sorted(int(path.stem.removeprefix("step-")) for path in (folder / "checkpoints").glob("*.index"))
+
+
+def test_the_newest_good_checkpoint_outlives_newer_ones_and_the_process(tmp_path):
+    run = checkpoints(tmp_path, keep=1)
+    for step in (1, 2, 3):
+        run.save(step)
+        run.settle(lambda step: step == 1, usual_loss=0.5)
+    assert steps_in(tmp_path) == [1, 3]
+    again = checkpoints(tmp_path, keep=1, seed=2)
+    assert again.restore() == str(tmp_path / "checkpoints" / "step-3") and again.usual_loss == 0.5
+    again.save(4)
+    assert steps_in(tmp_path) == [1, 4]
+    again.settle(lambda step: step == 4, usual_loss=0.5)
+    assert steps_in(tmp_path) == [4]
+
+
+def test_after_a_divergence_the_newest_good_checkpoint_comes_back_and_newer_ones_are_set_aside(three, capsys):
+    folder, stored = three
+    run = checkpoints(folder)
+    run.restore()
+    run.save(8)
+    run.settle(lambda step: step <= 6, usual_loss=0.5)
+    run.note_divergence(9)
+    assert "goes back to " + str(folder / "checkpoints" / "step-6") in run.advice()
+    assert_restores(folder, stored, 6)
+    said = capsys.readouterr().out
+    assert "had diverged at step 9: it goes back to step 6" in said and "step-8" in said
+    assert (folder / "checkpoints" / f"step-8{DATA}.diverged").is_file()
+    assert_restores(folder, stored, 6)  # and no further
+    assert "diverged" not in capsys.readouterr().out
+
+
+def test_where_no_checkpoint_is_known_to_be_good_it_goes_back_some_steps_or_to_the_beginning(tmp_path, capsys):
+    run = checkpoints(tmp_path)
+    for step in (10, 20, 30):  # as an earlier version left them
+        run.save(step)
+    run.note_divergence(31)
+    assert "goes back to " + str(tmp_path / "checkpoints" / "step-20") in run.advice()
+    run = checkpoints(tmp_path)
+    assert run.restore() == str(tmp_path / "checkpoints" / "step-20")
+    run.note_divergence(5)
+    assert "starts from the beginning" in run.advice()
+    run = checkpoints(tmp_path)
+    assert run.restore() is None and run.went_back and steps_in(tmp_path) == []
+    assert "goes back to the beginning" in capsys.readouterr().out
+
+
+def test_the_last_checkpoint_of_a_training_is_not_good_if_the_next_loss_shows_otherwise(three):
+    folder, stored = three
+    run = checkpoints(folder)
+    run.restore()
+    run.settle(lambda step: True, usual_loss=0.5)
+    run.note_divergence(7)
+    assert "starts from the beginning" in run.advice()
+    run.settle(lambda step: True, usual_loss=0.5)
+    for step in (14, 20):
+        run.save(step)
+    run.note_divergence(21)
+    assert_restores(folder, {**stored, 6: stored[6]}, 6)
+
+
+def test_a_divergence_that_was_taken_back_is_forgotten(three):
+    folder, stored = three
+    run = checkpoints(folder)
+    run.note_divergence(7)
+    run.note_divergence(None)
+    assert_restores(folder, stored, 6)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"good": "x", "usual": 1, "diverged": null}', '{"good": 1}'])
+def test_a_health_file_that_cannot_be_read_is_told_of_and_the_newest_checkpoint_taken(three, capsys, content):
+    folder, stored = three
+    (folder / "checkpoints" / "health.json").write_text(content)
+    assert_restores(folder, stored, 6)
+    assert "health.json cannot be read" in capsys.readouterr().out

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.training import losses
-from deeplab_tf.training.loop import freeze
+from deeplab_tf.training.layer_groups import check_fresh_layers, freeze
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule
 from deeplab_tf.training.step import build_train_step
 from tests.references import slow_cross_entropy
@@ -108,6 +108,24 @@ def test_frozen_groups_keep_their_weights():
     assert model.trainable_variables
     with pytest.raises(UserError, match="conv9"):
         freeze(model, ["conv9"])
+
+
+def test_groups_of_layers_that_are_misspelt_or_have_no_effect_are_refused_and_the_known_ones_named():
+    model = tiny_network(hidden_units=4)
+    check_fresh_layers(model, ["conv1", "fc6"])
+    for setting, check in (("train.frozen_layers", freeze), ("optimizer.fresh_layers", check_fresh_layers)):
+        says = rf"{setting}: .* 'conv_1' among conv1, fc6, fc7, fc8 \(did you mean conv1\?\)"
+        with pytest.raises(UserError, match=says):
+            check(model, ["conv_1"])
+    with pytest.raises(UserError, match=r"fc8, the classifier, is multiplied by optimizer\.classifier_lr_mult"):
+        check_fresh_layers(model, ["fc8"])
+    with pytest.raises(UserError, match=r"conv1 does not learn, for train\.frozen_layers names it too"):
+        check_fresh_layers(model, ["fc6", "conv1"], frozen=["conv1"])
+
+
+def test_a_network_of_which_every_group_is_frozen_is_refused():
+    with pytest.raises(UserError, match=r"nothing would be trained\. Leave out .* conv1, fc1"):
+        freeze(tiny_network(), ["conv1", "fc1"])
 
 
 TWO_REPLICAS = """
