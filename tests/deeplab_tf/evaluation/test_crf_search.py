@@ -84,11 +84,11 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_not_repeated(tmp_pa
     counted = []
     count = crf_search._count
 
-    def interrupted(params, group, path, info):
+    def interrupted(params, backend, group, path, info):
         counted.append(group)
         if len(counted) > 10:
             raise KeyboardInterrupt
-        return count(params, group, path, info)
+        return count(params, backend, group, path, info)
 
     monkeypatch.setattr(crf_search, "_count", interrupted)
     with pytest.raises(KeyboardInterrupt):

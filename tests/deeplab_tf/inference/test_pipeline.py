@@ -78,7 +78,7 @@ def test_a_batch_that_the_memory_cannot_hold_runs_image_by_image():
 
 
 def test_an_image_that_the_crf_refuses_is_a_failure_and_the_others_go_on():
-    def refused(image, *_):
+    def refused(image, *_, **__):
         if image.shape[0] == 7:
             raise UserError("the CRF's sigmas are too small")
         return Network()(image)
