@@ -170,7 +170,7 @@ def test_a_new_backbone_is_restrided(model):
 def test_a_new_backbone_is_exported(model, config, tmp_path):
     path = export_saved_model(model, config, str(tmp_path / "exported"))
     image = np.random.default_rng(1).integers(0, 256, (20, 27, 3), np.uint8)
-    probabilities = load_exported(path).probabilities(image)
+    probabilities = load_exported(path).probabilities_of(image)
     np.testing.assert_allclose(probabilities, predict_probabilities(model, image), atol=1e-5)
 
 
