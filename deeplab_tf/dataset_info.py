@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 IGNORE_LABEL = 255
+CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The number of each of the 19 classes in Cityscapes' files named labelIds: of the masks, and of a submission."""
+
 _BACKGROUND_NAMES = frozenset({"background", "bg", "void", "unlabeled", "unlabelled", "other", "others", "none"})
 # Of `DatasetInfo.background_label`: decided by the names.
 _BY_NAME = -1

@@ -15,33 +15,36 @@ from pathlib import Path
 
 import numpy as np
 
-from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
+from deeplab_tf.dataset_info import CITYSCAPES_LABEL_IDS, IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
 
 from ..raw import files as raw_files
 from ..source import Example, Source
 
 # Number in the labelIds files, name and colour of each class.
-CLASSES = (
-    (7, "road", (128, 64, 128)),
-    (8, "sidewalk", (244, 35, 232)),
-    (11, "building", (70, 70, 70)),
-    (12, "wall", (102, 102, 156)),
-    (13, "fence", (190, 153, 153)),
-    (17, "pole", (153, 153, 153)),
-    (19, "traffic light", (250, 170, 30)),
-    (20, "traffic sign", (220, 220, 0)),
-    (21, "vegetation", (107, 142, 35)),
-    (22, "terrain", (152, 251, 152)),
-    (23, "sky", (70, 130, 180)),
-    (24, "person", (220, 20, 60)),
-    (25, "rider", (255, 0, 0)),
-    (26, "car", (0, 0, 142)),
-    (27, "truck", (0, 0, 70)),
-    (28, "bus", (0, 60, 100)),
-    (31, "train", (0, 80, 100)),
-    (32, "motorcycle", (0, 0, 230)),
-    (33, "bicycle", (119, 11, 32)),
+_NAMES_AND_COLOURS = (
+    ("road", (128, 64, 128)),
+    ("sidewalk", (244, 35, 232)),
+    ("building", (70, 70, 70)),
+    ("wall", (102, 102, 156)),
+    ("fence", (190, 153, 153)),
+    ("pole", (153, 153, 153)),
+    ("traffic light", (250, 170, 30)),
+    ("traffic sign", (220, 220, 0)),
+    ("vegetation", (107, 142, 35)),
+    ("terrain", (152, 251, 152)),
+    ("sky", (70, 130, 180)),
+    ("person", (220, 20, 60)),
+    ("rider", (255, 0, 0)),
+    ("car", (0, 0, 142)),
+    ("truck", (0, 0, 70)),
+    ("bus", (0, 60, 100)),
+    ("train", (0, 80, 100)),
+    ("motorcycle", (0, 0, 230)),
+    ("bicycle", (119, 11, 32)),
+)
+CLASSES = tuple(
+    (label_id, name, colour) for label_id, (name, colour) in zip(CITYSCAPES_LABEL_IDS, _NAMES_AND_COLOURS, strict=True)
 )
 # Folder of the images and kind of labels ("" for none) of each split, and its size.
 _SPLITS = {

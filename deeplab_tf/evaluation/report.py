@@ -17,6 +17,7 @@ import tensorflow as tf
 from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.evaluation.evaluate import MEANS, Evaluation, ScoredResult, result_pictures, trimap_chart
+from deeplab_tf.evaluation.trimap import SHOWN_WIDTHS
 from deeplab_tf.images import visualize
 from deeplab_tf.runtime import devices, files
 
@@ -27,7 +28,6 @@ _NUMBERED_CLASSES = 30
 # Up to this many it has room beside it.
 _LARGE_CELLS = 9
 _CONFUSIONS = 10
-_TRIMAP_WIDTHS = (1, 2, 3, 5, 10, 20, 40)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _trimap(trimap: dict[str, Any]) -> str:
     names = [name for name in ("network", "crf") if name in trimap]
     titles = {"network": "network", "crf": "+ CRF"}
     rows = []
-    for width in _TRIMAP_WIDTHS:
+    for width in SHOWN_WIDTHS:
         values = [trimap[name]["miou"][trimap["widths"].index(width)] for name in names]
         rows.append(f"<tr><td>{width}</td>" + "".join(f"<td>{_percent(value)}</td>" for value in values) + "</tr>")
     head = "".join(f"<th>{titles[name]}</th>" for name in names)

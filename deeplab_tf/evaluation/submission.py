@@ -16,14 +16,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from deeplab_tf.dataset_info import DatasetInfo
+from deeplab_tf.dataset_info import CITYSCAPES_LABEL_IDS, DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation.results import Result
 from deeplab_tf.images import visualize
 from deeplab_tf.runtime import files
-
-# The number of each of the 19 classes in Cityscapes' files named labelIds.
-CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 _NUM_CLASSES = {"voc12": 21, "cityscapes": 19}
 

@@ -24,6 +24,9 @@ from deeplab_tf.evaluation.metrics import ConfusionMatrix
 WIDTHS = tuple(range(1, 41))
 """Widths of the bands in pixels, those of Fig. 10."""
 
+SHOWN_WIDTHS = (1, 2, 3, 5, 10, 20, 40)
+"""Those of them that tables show."""
+
 BORDERS = ("void", "labels")
 
 
@@ -123,7 +126,7 @@ def count_meetings(labels: np.ndarray, ignore_label: int) -> dict[str, int]:
     }
 
 
-def format_trimap(trimap: dict[str, Any], widths: Sequence[int] = (1, 2, 3, 5, 10, 20, 40)) -> str:
+def format_trimap(trimap: dict[str, Any], widths: Sequence[int] = SHOWN_WIDTHS) -> str:
     """Lays the mean IoU of some bands out as a table, in percent."""
     columns = [name for name in ("network", "crf") if name in trimap]
     titles = {"network": "network", "crf": "+ CRF"}

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from datasets.sources import cityscapes
-from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.dataset_info import CITYSCAPES_LABEL_IDS, DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.evaluation.results import Result
-from deeplab_tf.evaluation.submission import CITYSCAPES_LABEL_IDS, archive_name, archived
+from deeplab_tf.evaluation.submission import archive_name, archived
 
 VOC = DatasetInfo("voc12", tuple(f"class {k}" for k in range(21)), pascal_palette(21))
 
