@@ -37,6 +37,8 @@ TESTS = {
     "deeplab_tf/evaluation/metrics.py": ["tests/deeplab_tf/evaluation/test_metrics.py"],
     "deeplab_tf/training/optimizer.py": ["tests/deeplab_tf/training/test_optimizer.py"],
     "deeplab_tf/crf/dense_crf.py": ["tests/deeplab_tf/crf/test_dense_crf.py", _MEMORY],
+    "deeplab_tf/crf/compiled.py": ["tests/deeplab_tf/crf/test_compiled.py"],
+    "deeplab_tf/crf/compiled_team.py": ["tests/deeplab_tf/crf/test_compiled.py"],
     "deeplab_tf/crf/mean_field.py": ["tests/deeplab_tf/crf/test_dense_crf.py"],
     "deeplab_tf/crf/pruning.py": ["tests/deeplab_tf/crf/test_pruning.py"],
     "deeplab_tf/crf/permutohedral.py": [

@@ -38,7 +38,7 @@ NORMALIZATIONS = ("symmetric", "after")
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = 1e-20
 # Without labels, and for each of them: measured peaks of photographs lie within a third of this.
-_BYTES_PER_PIXEL = {"compiled": (900, 20), "tf": (1600, 50), "pydensecrf": (500, 65)}
+_BYTES_PER_PIXEL = {"compiled": (700, 24), "tf": (1600, 50), "pydensecrf": (500, 65)}
 # Pixels of an image whose filter of the smoothness kernel is kept for the next one.
 _LARGEST_KEPT = 2**19
 # Most images of a data set have one of two sizes, upright or lying. 20 MB for one of 500 x 375 pixels.

@@ -103,7 +103,7 @@ def test_an_interrupted_search_goes_on_and_a_finished_one_is_not_repeated(tmp_pa
     monkeypatch.setattr(
         crf_search,
         "_count",
-        lambda params, group, *image: counted.extend(group) or count(params, group, *image),
+        lambda params, backend, group, *image: counted.extend(group) or count(params, backend, group, *image),
     )
     best = run(tmp_path, predict=never)
     total = len(json.loads((tmp_path / crf_search.TABLE_FILE).read_text())["scores"])
