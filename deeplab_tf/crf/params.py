@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 # Of a constant: float32 ends at 3e38.
 _LARGEST = 1e30
+
+
+def _constant(default: float, low: float, high: float, step: float, meaning: str) -> Any:
+    """A field with what a slider for it needs: the range that is usual, and its meaning in a few words."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high, "step": step, "meaning": meaning})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +27,12 @@ class CrfParams:
         iterations: mean-field updates, >= 0. The paper uses 10.
     """
 
-    w1: float = 4.0
-    sigma_alpha: float = 67.0
-    sigma_beta: float = 3.0
-    w2: float = 3.0
-    sigma_gamma: float = 1.0
-    iterations: int = 10
+    w1: float = _constant(4.0, 0, 20, 0.1, "weight of: near and alike in colour")
+    sigma_alpha: float = _constant(67.0, 5, 200, 0.5, "its reach, in pixels")
+    sigma_beta: float = _constant(3.0, 1, 30, 0.1, "its reach in colour, in RGB levels")
+    w2: float = _constant(3.0, 0, 20, 0.1, "weight of: near, of any colour")
+    sigma_gamma: float = _constant(1.0, 0.5, 20, 0.1, "its reach, in pixels")
+    iterations: int = _constant(10, 0, 20, 1, "mean-field updates")
 
     def __post_init__(self) -> None:
         for name in ("w1", "w2"):
@@ -37,3 +43,9 @@ class CrfParams:
                 raise ValueError(f"the CRF's {name} must be > 0 and finite, got {getattr(self, name)}.")
         if not 0 <= self.iterations <= _LARGEST or self.iterations != int(self.iterations):
             raise ValueError(f"CRF iterations must be a whole number >= 0, got {self.iterations}.")
+        object.__setattr__(self, "iterations", int(self.iterations))  # 10.0 is welcome too
+
+    def __str__(self) -> str:
+        """Returns "w1 4, sigma_alpha 67, sigma_beta 3, w2 3, sigma_gamma 1, 10 updates"."""
+        weights = {name: value for name, value in vars(self).items() if name != "iterations"}
+        return ", ".join(f"{name} {value:g}" for name, value in weights.items()) + f", {self.iterations} updates"

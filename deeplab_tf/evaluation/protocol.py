@@ -20,11 +20,7 @@ def describe_protocol(config: Config, *, crf: bool, crf_backend: str, absent_as_
         padding += f", at least {asked.pad_to} pixels" if asked.pad_to else ""
     else:
         padding = f"to at least {asked.pad_to} pixels" if asked.pad_to else "none"
-    values = config.crf
-    constants = (
-        f"w1 {values.w1:g}, sigma_alpha {values.sigma_alpha:g}, sigma_beta {values.sigma_beta:g}, w2 {values.w2:g}, "
-        f"sigma_gamma {values.sigma_gamma:g}, {values.iterations} updates, backend {crf_backend}"
-    )
+    constants = f"{config.crf}, backend {crf_backend}"
     if crf_backend != "pydensecrf":
         constants += ", without the labels that cannot be the likeliest of any pixel"
     return {

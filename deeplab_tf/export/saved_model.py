@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 
@@ -100,17 +101,7 @@ def refine_one(image: tf.Tensor, probabilities: tf.Tensor, crf: CrfParams) -> tf
     """Refines as `dense_crf` does by default: uint8 [H, W, 3] and float32 [H, W, K] -> float32 [H, W, K]."""
     if crf.iterations == 0:
         return probabilities
-    return refine(
-        image,
-        probabilities,
-        crf.w1,
-        crf.sigma_alpha,
-        crf.sigma_beta,
-        crf.w2,
-        crf.sigma_gamma,
-        iterations=int(crf.iterations),
-        min_probability=None,
-    )
+    return refine(image, probabilities, **dataclasses.asdict(crf), min_probability=None)
 
 
 def export_saved_model(

@@ -6,6 +6,7 @@ Nothing in it is markup: the page's script puts names and numbers in as text.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
 import importlib.resources
 import json
@@ -66,14 +67,7 @@ class Constant(NamedTuple):
     meaning: str
 
 
-_CONSTANTS = (
-    Constant("w1", 0, 20, 0.1, "weight of: near and alike in colour"),
-    Constant("sigma_alpha", 5, 200, 0.5, "its reach, in pixels"),
-    Constant("sigma_beta", 1, 30, 0.1, "its reach in colour, in RGB levels"),
-    Constant("w2", 0, 20, 0.1, "weight of: near, of any colour"),
-    Constant("sigma_gamma", 0.5, 20, 0.1, "its reach, in pixels"),
-    Constant("iterations", 0, 20, 1, "mean-field updates"),
-)
+_CONSTANTS = tuple(Constant(field.name, **field.metadata) for field in dataclasses.fields(CrfParams))
 
 
 def constants_around(params: CrfParams) -> tuple[Constant, ...]:

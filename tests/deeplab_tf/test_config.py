@@ -4,6 +4,7 @@ import json
 import pytest
 
 from deeplab_tf.config import Config, InferenceConfig, ModelConfig, TrainConfig, override
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import EXPERIMENTS, experiment_config
@@ -278,3 +279,9 @@ def test_bad_values_in_code_are_value_errors():
         TrainConfig(batch_size=0)
     with pytest.raises(ValueError, match=r"model.backbone must be one of"):
         ModelConfig(backbone="alexnet")
+
+
+def test_the_constants_of_the_crf_read_as_a_line_and_whole_numbers_may_be_floats():
+    assert str(CrfParams(w1=4, sigma_alpha=67.5, iterations=10.0)) == (
+        "w1 4, sigma_alpha 67.5, sigma_beta 3, w2 3, sigma_gamma 1, 10 updates"
+    )
