@@ -7,7 +7,7 @@
     Pixel Value, Class              Roboflow's and other tables: the header says what each column is
 
 Text may be UTF-8 or UTF-16, lines may end as on Windows, and "#" followed by a space starts a comment. A name that says
-"ignore" (also "__ignore__", as labelme writes it, and "void") is no class: its pixels do not count.
+"ignore" (also "__ignore__", as labelme writes it) is no class: its pixels do not count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from deeplab_tf.dataset_info import IGNORE_LABEL
+from deeplab_tf.dataset_info import IGNORE_LABEL, find_background
 from deeplab_tf.errors import UserError
 
 from ..messages import some
@@ -27,8 +27,7 @@ from ..messages import some
 Colour = tuple[int, int, int]
 
 _HINT = "Write one class name a line, index 0 first, or give --classes=a,b,c."
-_IGNORED = {"ignore", "ignored", "void"}
-_BACKGROUND = {"background", "bg", "other", "others", "unlabeled", "unlabelled", "none"}
+_IGNORED = {"ignore", "ignored"}
 _NUMBER = r"\d{1,5}"
 _RGB = rf"(?P<red>{_NUMBER})[\s,;]+(?P<green>{_NUMBER})[\s,;]+(?P<blue>{_NUMBER})"
 _HEX = r"#(?P<hex>[0-9a-fA-F]{6})"
@@ -94,7 +93,7 @@ def is_ignored(name: str) -> bool:
 
 def is_background(name: str) -> bool:
     """Says whether this is what tools call the pixels that show nothing of interest."""
-    return name.strip("_ ").casefold() in _BACKGROUND
+    return find_background([name]) is not None
 
 
 def from_names(names: Sequence[str], origin: str) -> ClassTable:

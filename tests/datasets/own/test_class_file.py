@@ -87,7 +87,7 @@ def test_names_may_have_commas_and_other_signs(tmp_path: Path) -> None:
     assert read(tmp_path, "disc, round\nbox;square\nC# 4\n").names == ("disc, round", "box;square", "C# 4")
 
 
-@pytest.mark.parametrize("name", ["ignore", "__ignore__", "void", "Void"])
+@pytest.mark.parametrize("name", ["ignore", "__ignore__", "Ignored"])
 def test_a_class_to_be_ignored_is_none(tmp_path: Path, name: str) -> None:
     table = read(tmp_path, f"background\ndisc\n{name}\nbox\n")
     assert table.names == NAMES
