@@ -30,13 +30,20 @@ from .quality import findings, sheets, statistics
 from .quality.findings import Finding
 from .quality.overlap import shared_images
 from .quality.statistics import SplitStatistics
+from .quality.trained_before import trained_hashes
 from .stored.manifest import Manifest, read_manifest
 
 _MOST_SUSPICIOUS = 24
 
 
 def check(
-    data_dir: str, out_dir: str, split: str = "", against: str = "val", crop_size: int = 321, num_images: int = 24
+    data_dir: str,
+    out_dir: str,
+    split: str = "",
+    against: str = "val",
+    crop_size: int = 321,
+    num_images: int = 24,
+    workdir: str = "",
 ) -> list[Finding]:
     """Checks a data set, prints the results and writes the pictures.
 
@@ -47,6 +54,7 @@ def check(
         against: the split to evaluate on; left out where there is none of that name, or where it is `split` itself.
         crop_size: side of the training crops in pixels.
         num_images: how many images to show.
+        workdir: of a network that was trained earlier: images of `against` that it has seen are found; "" for none.
 
     Returns:
         What was found.
@@ -59,19 +67,28 @@ def check(
     described = manifest.split(split or info.train_split)
     files.make_folder(out_dir, "--out")
     measured = [statistics.measure(manifest, described.name)]
-    hashes = described.image_hashes()
-    if hashes is not None and measured[0].damaged:
-        known = set(measured[0].ids)
-        hashes = tuple(digest for digest, image_id in zip(hashes, described.ids, strict=True) if image_id in known)
+    hashes = _hashes(manifest, measured[0])
     found = findings.find(info, measured[0], crop_size, hashes)
     if against in manifest.splits and against != described.name:
         other = statistics.measure(manifest, against)
         found += findings.compare(info, measured[0], other, shared_images(described, manifest.split(against)))
         measured.append(other)
+        if workdir:
+            found += findings.trained_before(other, _hashes(manifest, other) or (), trained_hashes(workdir), workdir)
     for text in _report(info, measured, found):
         print(text)
     _write(manifest, measured, found, Path(out_dir), num_images)
     return found
+
+
+def _hashes(manifest: Manifest, split: SplitStatistics) -> tuple[str, ...] | None:
+    """Returns the hash of each image of a split that is not damaged; None where the manifest has none."""
+    described = manifest.split(split.name)
+    hashes = described.image_hashes()
+    if hashes is not None and split.damaged:
+        known = set(split.ids)
+        hashes = tuple(digest for digest, image_id in zip(hashes, described.ids, strict=True) if image_id in known)
+    return hashes
 
 
 def _report(info: DatasetInfo, measured: Sequence[SplitStatistics], found: Sequence[Finding]) -> Iterator[str]:
@@ -206,6 +223,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("experiment", "vgg16_large_fov", "The experiment to train, for its crops and augmentation.")
     flags.DEFINE_multi_string("set", [], "section.field=value, as for train.py. Example: --set=train.crop_size=225")
     flags.DEFINE_integer("images", 24, "How many images to show.", lower_bound=1, upper_bound=300)
+    flags.DEFINE_string(
+        "workdir", "", "Of a network trained earlier: says which images of --against it was trained on."
+    )
     flags.DEFINE_string("out", "", "Folder for the results. Default: DATA_DIR/check.")
 
 
@@ -225,7 +245,7 @@ def main() -> None:
         print(", ".join(f"{name} {value}" for name, value in augmentation.items() if value))
         print(f"see {path}")
     else:
-        check(values.data_dir, out_dir, values.split, values.against, settings.crop_size, values.images)
+        check(values.data_dir, out_dir, values.split, values.against, settings.crop_size, values.images, values.workdir)
 
 
 if __name__ == "__main__":

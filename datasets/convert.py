@@ -7,7 +7,9 @@
 
 The last form writes one split; a second call with --splits=val and other folders adds val to the same --out.
 docs/datasets.md has the layout of DIR for each data set. For folder it holds images/*, masks/*.png (class indices,
-same file stem), classes.txt (one name a line, index 0 first) and, optionally, splits/NAME.txt (stems).
+same file stem), classes.txt (one name a line, index 0 first) and, optionally, splits/NAME.txt (stems); or what a
+labelling tool exports (CVAT, labelme, Roboflow, Supervisely, Label Studio, COCO JSON). It says in a paragraph what it
+understood before it converts; --dry_run stops there.
 
 All cores work; with --runner the machines of an Apache Beam runner do. Interrupted, or after an error was mended, the
 same command goes on where it stopped.
@@ -33,7 +35,7 @@ from .raw import files as raw_files
 from .source import Source
 from .stored import conversion
 from .stored.loader import Loader
-from .stored.manifest import SplitManifest
+from .stored.manifest import SplitManifest, read_manifest
 from .stored.shards import Job, Shard
 
 _MOST_SHARDS = 64
@@ -50,6 +52,8 @@ def convert(
     downsample: int = 1,
     num_workers: int | None = None,
     make: Callable[[Sequence[Job]], dict[str, Shard]] | None = None,
+    say: Callable[[str], object] = lambda _: None,
+    dry_run: bool = False,
 ) -> list[SplitManifest]:
     """Converts the splits of a data set, all of them or none.
 
@@ -65,6 +69,8 @@ def convert(
         downsample: images and labels are made smaller by this factor; 1 keeps them as they are.
         num_workers: processes; None for one a core.
         make: makes the shards instead of these processes; see `conversion.write_splits`.
+        say: gets the paragraph that says what was understood of a folder.
+        dry_run: stops then, and writes nothing.
 
     Returns:
         The splits that were written.
@@ -72,17 +78,27 @@ def convert(
     Raises:
         UserError: anything about flags or files that the user can mend.
     """
-    module = DATASETS[dataset]
     for flag, value in (("shards", num_shards), ("downsample", downsample), ("workers", num_workers)):
         if value is not None and value < 1:
             raise UserError(f"--{flag}: expected at least 1, got {value}.")
+    if hasattr(DATASETS[dataset], "resolve"):
+        dataset, source = DATASETS[dataset].resolve(source)
+    module = DATASETS[dataset]
+    if hasattr(module, "prepare"):
+        source, paragraph = module.prepare(dataclasses.replace(source, id_file=id_file))
+        if paragraph:
+            say(paragraph)
     info, new_labels = _kept_classes(module.info(source), keep_classes)
     split_names = source.split_names or tuple(module.splits(source))
+    if dry_run:
+        for split in split_names:
+            _check_ids(split, module.ids(source, split))
+        return []
     with conversion.open_folder(out_dir) as staging:
         source = dataclasses.replace(source, split_names=tuple(split_names), scratch=str(staging))
         # All lists are checked before the first image is read: hours may lie between the two.
         ids = {split: module.ids(source, split) for split in split_names}
-        if id_file:
+        if id_file and source.reading is None:
             ids = _listed_ids(ids, id_file)
         plans = []
         for split, listed in ids.items():
@@ -98,6 +114,7 @@ def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[Datas
     """Returns the info of the kept classes and the new label of each of 256 old ones, () where all are kept."""
     if not keep_classes:
         return info, ()
+    keep_classes = _joined_names(keep_classes, info.class_names)
     unknown = [name for name in keep_classes if name not in info.class_names]
     if unknown:
         raise UserError(
@@ -111,6 +128,23 @@ def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[Datas
     names = tuple(info.class_names[index] for index in kept)
     palette = tuple(info.palette[index] for index in kept)
     return dataclasses.replace(info, class_names=names, palette=palette), tuple(new_labels)
+
+
+def _joined_names(parts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Puts names that have a comma together again: a flag that is a list takes them apart."""
+    whole = {tuple(part.strip() for part in name.split(",")): name for name in names}
+    joined = []
+    start = 0
+    while start < len(parts):
+        for stop in range(len(parts), start, -1):
+            name = whole.get(tuple(part.strip() for part in parts[start:stop]))
+            if name is not None:
+                break
+        else:
+            name, stop = parts[start], start + 1
+        joined.append(name)
+        start = stop
+    return joined
 
 
 def _listed_ids(ids: dict[str, list[str]], id_file: str) -> dict[str, list[str]]:
@@ -183,13 +217,45 @@ def _define_flags() -> None:
     )
     flags.DEFINE_integer(
         "ignore_label",
-        IGNORE_LABEL,
+        None,
         "folder: the mask value of pixels that do not count (void, unlabelled). It is stored as 255; 255 itself never"
         " counts.",
         lower_bound=0,
         upper_bound=65535,
     )
-    flags.DEFINE_float("val_fraction", 0.1, "folder without split files: share of the images that becomes val.")
+    flags.DEFINE_list("values", [], "folder: the mask value of each class in their order, such as 0,255 or 1,2,3.")
+    flags.DEFINE_integer(
+        "threshold",
+        0,
+        "folder: for soft masks of two classes; levels from here on, such as 128, are the second class.",
+        lower_bound=0,
+        upper_bound=65535,
+    )
+    flags.DEFINE_string(
+        "mask_suffix", "", "folder: what follows an image's name in its mask's name, such as _mask. Default: found out."
+    )
+    flags.DEFINE_enum(
+        "mask_frame",
+        "auto",
+        ["auto", "upright", "stored"],
+        "folder: what masks of photographs with an EXIF orientation were drawn on: the upright picture or the pixels as"
+        " stored. auto: the size says it, and where it does not, upright.",
+    )
+    flags.DEFINE_float(
+        "val_fraction",
+        0.1,
+        "folder without split files: share of the images that becomes val, by a hash of their content: an image stays"
+        " where it is when others are added.",
+    )
+    flags.DEFINE_bool("dry_run", False, "folder: say what was understood, or all that is wrong, and write nothing.")
+
+
+def _numbers(flag: str, parts: Sequence[str]) -> tuple[int, ...]:
+    if not all(part.strip().isdigit() and len(part) < 10 for part in parts):
+        raise UserError(
+            f"{flag}: expected whole numbers with commas between them, such as 0,255, got {','.join(parts)}."
+        )
+    return tuple(int(part) for part in parts)
 
 
 def _maker(runner: str, arguments: list[str]) -> Callable[[Sequence[Job]], dict[str, Shard]] | None:
@@ -215,6 +281,10 @@ def main(arguments: list[str]) -> None:
         mask_dir=values.mask_dir,
         classes=tuple(values.classes),
         ignore_label=values.ignore_label,
+        values=_numbers("--values", values["values"].value or ()),
+        threshold=values.threshold,
+        mask_suffix=values.mask_suffix,
+        mask_frame=values.mask_frame,
         val_fraction=values.val_fraction,
         split_names=tuple(values.splits),
         sbd_root=values.sbd_root,
@@ -230,8 +300,13 @@ def main(arguments: list[str]) -> None:
         downsample=values.downsample,
         num_workers=values.workers,
         make=make,
+        say=lambda paragraph: print(f"{paragraph}\n"),
+        dry_run=values.dry_run,
     )
-    complete = dict(DATASETS[values.dataset].info(source).split_sizes)
+    if values.dry_run:
+        print("--dry_run: nothing was written.")
+        return
+    complete = dict(read_manifest(values.out).info.split_sizes)
     print(f"{'split':<14}{'images':>8}{'shards':>8}{'bytes':>18}")
     for split in written:
         size = sum(file.size for file in split.files)

@@ -1,5 +1,9 @@
 """The one exception that a command prints as a single line, and what goes into that line."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """Something the user can mend: a missing file, a bad flag, bad data.
@@ -8,6 +12,23 @@ class UserError(Exception):
     stderr without a traceback and exit with status 2. Any other exception is a defect of this package
     and keeps its traceback.
     """
+
+
+class UserErrors(UserError):
+    """Several things the user can mend, found in one run. Commands print a line each.
+
+    Attributes:
+        problems: one line each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Joins the problems; of one, the message is that of a plain UserError."""
+        self.problems = tuple(problems)
+        super().__init__(" | ".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[UserErrors], tuple[tuple[str, ...]]]:
+        """Goes to other processes with all its problems."""
+        return type(self), (self.problems,)
 
 
 # A library may quote the bytes it stumbled over, all of them.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import collections
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from deeplab_tf.dataset_info import DatasetInfo
 
 from ..messages import some
 from .overlap import Overlap
+from .pictures import MARGIN, NEAR, distances
 from .statistics import SplitStatistics
 
 # A class in fewer images than this, or with a smaller share of the labelled pixels, is rare.
@@ -25,6 +27,13 @@ _SPLIT_IGNORED = 0.5
 _THIN_INTERIOR = 0.1
 # Labels that a person or a nearest-neighbour resize made have next to no pixels that differ from all neighbours.
 _LONELY = 0.005
+# Images whose brightest pixels stay below this level, where at least such a share of them does.
+_DARK = 24
+_MANY_DARK = 0.5
+# Labels that fit turned images: such a share of the images, or two.
+_FEW_TURNED = 0.02
+# Of two exports that were mixed, the smaller has at least such a share of the masks.
+_MIXED_SHARE = 0.2
 # A crop that shows a smaller share of the median image hides what an object stands in.
 _CROP_SHARE = 0.1
 _FEW_TO_TRAIN = 50
@@ -56,12 +65,35 @@ def find(
     Returns:
         What will hurt, the worst first; nothing where nothing was found.
     """
-    found = _damage(split)
+    found = _damage(split) + _dark(split)
     if split.has_labels:
+        found += _turned(split) + _ignored_for_a_class(info, split)
         found += _missing_classes(info, split) + _odd_labels(info, split)
         found += _repeated_images(split, image_hashes) + _ignored(split)
         found += _balance(info, split)
     return found + _sizes(split, crop_size)
+
+
+def trained_before(other: SplitStatistics, hashes: Sequence[str], trained: Set[str], workdir: str) -> list[Finding]:
+    """Looks for images of the split that is evaluated on that a network was trained on.
+
+    Args:
+        other: the split.
+        hashes: `overlap.image_hash` of each of its images.
+        trained: those of the images that were trained on.
+        workdir: the network's, for messages.
+    """
+    known = tuple(image_id for image_id, digest in zip(other.ids, hashes, strict=False) if digest in trained)
+    if not known:
+        return []
+    return [
+        Finding(
+            f"{len(known)} of the {other.count} images of {other.name} are among those that {workdir} was trained on"
+            f" ({some(known, 4)}), now or before the data were split anew: its scores on them say how well it"
+            " remembers. Train anew in another --workdir, or move these images back to the training.",
+            known,
+        )
+    ]
 
 
 def compare(info: DatasetInfo, train: SplitStatistics, other: SplitStatistics, overlap: Overlap) -> list[Finding]:
@@ -88,6 +120,7 @@ def compare(info: DatasetInfo, train: SplitStatistics, other: SplitStatistics, o
                 images,
             )
         )
+    found += _near_duplicates(train, other, set(images))
     if overlap.contents is None:
         found.append(
             Finding(
@@ -137,6 +170,94 @@ def _damage(split: SplitStatistics) -> list[Finding]:
         Finding(
             f"{len(split.damaged)} records of {split.name} are damaged: {some(split.damaged, 2)}. Training stops at"
             f" them. Copy the files again, convert {split.name} again, or train without them with --skip_damaged."
+        )
+    ]
+
+
+def _dark(split: SplitStatistics) -> list[Finding]:
+    dark = [place for place, each in enumerate(split.looks) if each.brightest < _DARK]
+    if not dark or len(dark) < max(2, _MANY_DARK * split.count):
+        return []
+    most = max(split.looks[place].brightest for place in dark)
+    return [
+        Finding(
+            f"{len(dark)} of {split.count} images are nearly black: no level above {most} of 255"
+            f" ({some([split.ids[place] for place in dark], 4)}). Pictures of 12 bits in files of 16 look like this,"
+            " darker"
+            " by a factor of 16: convert them to 8 bits (level divided by 16) before datasets.convert, and the images"
+            " to predict on too.",
+            tuple(split.ids[place] for place in dark[:8]),
+        )
+    ]
+
+
+def _turned(split: SplitStatistics) -> list[Finding]:
+    places = [place for place, each in enumerate(split.looks) if each.turn and each.gain > MARGIN]
+    if len(places) < max(2, _FEW_TURNED * split.count):
+        return []
+    counts = collections.Counter(split.looks[place].turn for place in places)
+    turns = ", ".join(f"{turn} in {count}" for turn, count in counts.most_common(2))
+    places.sort(key=lambda place: -split.looks[place].gain)
+    return [
+        Finding(
+            f"the labels of {len(places)} of {split.count} images fit the edges of the image better when they are"
+            " turned or"
+            f" mirrored ({turns}; {some([split.ids[place] for place in places], 4)}). Masks of photographs with an EXIF"
+            " orientation that were drawn on the pixels as stored look like this (--mask_frame=stored of"
+            " datasets.convert), and so does augmentation of images without their masks. Look at suspicious.jpg.",
+            tuple(split.ids[place] for place in places[:8]),
+        )
+    ]
+
+
+def _ignored_for_a_class(info: DatasetInfo, split: SplitStatistics) -> list[Finding]:
+    """Two exports were mixed: in one a class has its index, in the other it is 255."""
+    ignored = split.pixels[:, -1] > 0  # [N]
+    found = []
+    for label in range(1, info.num_classes):
+        has = split.pixels[:, label] > 0
+        instead, without = ignored & ~has, has & ~ignored
+        least = max(2, _MIXED_SHARE * split.count)
+        alone = not (split.pixels[instead, 1:-1] > 0).any()
+        if min(instead.sum(), without.sum()) >= least and (instead | without).sum() > 0.9 * split.count and alone:
+            ids = [split.ids[place] for place in np.flatnonzero(instead)]
+            found.append(
+                Finding(
+                    f"{len(ids)} of {split.count} masks hold ignored pixels (255) and no {info.class_names[label]},"
+                    " the others"
+                    f" {info.class_names[label]} and nothing ignored ({some(ids, 4)}): two exports were mixed, and"
+                    " 255 means"
+                    f" {info.class_names[label]} in one of them. Write its index, {label}, into these masks, and"
+                    " convert again.",
+                    tuple(ids[:8]),
+                )
+            )
+    return found[:1]
+
+
+def _near_duplicates(train: SplitStatistics, other: SplitStatistics, known: Set[str]) -> list[Finding]:
+    """Looks for pictures of the other split that are in the training too, compressed or resized anew."""
+    owners = [place for place, each in enumerate(train.looks) if each.fingerprint]
+    if not owners:
+        return []
+    table = np.frombuffer(b"".join(train.looks[place].fingerprint for place in owners), np.uint8).reshape(-1, 32)
+    pairs = []
+    for image_id, each in zip(other.ids, other.looks, strict=False):
+        if each.fingerprint and image_id not in known:
+            apart = distances(np.frombuffer(each.fingerprint, np.uint8), table)
+            nearest = int(np.argmin(apart))
+            if apart[nearest] <= NEAR:
+                pairs.append((image_id, train.ids[owners[nearest]]))
+    if not pairs:
+        return []
+    shown = some([f"{mine} like {theirs}" for mine, theirs in pairs], 3)
+    return [
+        Finding(
+            f"{len(pairs)} of the {other.count} images of {other.name} look like images of {train.name} ({shown}):"
+            " the same"
+            " picture compressed or resized anew, or the next frame of a video. Scores on them say how well the network"
+            " remembers. Keep such images on one side: give --splits lists, or a folder for each split.",
+            tuple(dict.fromkeys(image_id for pair in pairs for image_id in pair)),
         )
     ]
 

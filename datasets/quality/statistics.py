@@ -21,6 +21,7 @@ from deeplab_tf.images.files import STORED_FORMATS
 
 from ..stored import records
 from ..stored.manifest import Manifest
+from .pictures import SIDE, Look, look
 
 # Records that wait for a thread: enough that none is idle, and few beside a data set's.
 _BLOCK = 1024
@@ -59,6 +60,7 @@ class SplitStatistics:
         labels_crc: int64 [N], a checksum of the stored labels: two masks that differ have different ones, nearly
             always.
         damaged: what is wrong with each damaged record.
+        looks: what each image looks like beside its labels; empty where that was not measured.
     """
 
     name: str
@@ -71,6 +73,7 @@ class SplitStatistics:
     lonely: np.ndarray
     labels_crc: np.ndarray
     damaged: tuple[str, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     @property
     def count(self) -> int:
@@ -119,19 +122,22 @@ def measure(manifest: Manifest, split: str, num_threads: int | None = None) -> S
     paths = [manifest.data_dir / file.name for file in described.files]
     places = list(zip(*(array.tolist() for array in described.record_places()), strict=True))
 
-    def measure_record(place: tuple[int, int, int]) -> tuple[int, int, LabelCounts, int] | str:
+    def measure_record(place: tuple[int, int, int]) -> tuple[int, int, LabelCounts, int, Look] | str:
         shard, offset, length = place
         record = _read(paths[shard], offset, length)
         if isinstance(record, str):
             return f"{paths[shard]}: {record}"
         try:
+            with Image.open(io.BytesIO(record.image), formats=STORED_FORMATS) as image:
+                height, width = image.height, image.width
+                image.draft("RGB", (2 * SIDE, 2 * SIDE))  # a JPEG is decoded at a fraction of its size
+                pixels = np.asarray(image.convert("RGB"))
             if not described.has_labels:
-                with Image.open(io.BytesIO(record.image), formats=STORED_FORMATS) as image:
-                    return image.height, image.width, count_labels(np.zeros((0, 0), np.uint8), num_classes), 0
+                return height, width, count_labels(np.zeros((0, 0), np.uint8), num_classes), 0, look(pixels, None)
             labels = decode_labels(record.labels)
         except _UNDECODABLE as error:
             return f"{paths[shard]}: its image or labels cannot be decoded ({error})"
-        return *labels.shape, count_labels(labels, num_classes), zlib.crc32(record.labels)
+        return *labels.shape, count_labels(labels, num_classes), zlib.crc32(record.labels), look(pixels, labels)
 
     pool = concurrent.futures.ThreadPoolExecutor(num_threads or len(os.sched_getaffinity(0)))
     try:
@@ -144,7 +150,7 @@ def measure(manifest: Manifest, split: str, num_threads: int | None = None) -> S
     good = [(image_id, *result) for image_id, result in results if not isinstance(result, str)]
     if not good:
         raise UserError(f"{manifest.data_dir}: expected whole records in {split!r}, all are damaged. Convert it again.")
-    ids, heights, widths, counts, checksums = zip(*good, strict=True)
+    ids, heights, widths, counts, checksums, looks = zip(*good, strict=True)
     return SplitStatistics(
         name=split,
         has_labels=described.has_labels,
@@ -155,6 +161,7 @@ def measure(manifest: Manifest, split: str, num_threads: int | None = None) -> S
         interior=np.sum([count.interior for count in counts], axis=0),
         lonely=np.array([count.lonely for count in counts], np.int64),
         labels_crc=np.array(checksums, np.int64),
+        looks=looks,
         damaged=tuple(f"{image_id}: {result}" for image_id, result in results if isinstance(result, str)),
     )
 

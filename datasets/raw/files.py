@@ -81,16 +81,25 @@ def read_example(
 
 
 def build_example(
-    image_id: str, image_path: str | os.PathLike[str], labels: np.ndarray, labels_path: str | os.PathLike[str]
+    image_id: str,
+    image_path: str | os.PathLike[str],
+    labels: np.ndarray,
+    labels_path: str | os.PathLike[str],
+    *,
+    image_data: bytes = b"",
+    frame: str = "auto",
 ) -> Example:
     """Reads an image and joins it with its labels.
 
     Args:
         image_id: name of the example in its split.
         image_path: see `read_image`.
-        labels: uint8 [H, W], class indices and 255, of the upright picture. Labels that only fit the pixels as the
-            file has them are turned with the picture.
+        labels: uint8 [H, W], class indices and 255.
         labels_path: where they come from.
+        image_data: the content of the image file, where it is in memory.
+        frame: what the labels were drawn on: the "upright" picture, the pixels as the file has them ("stored"), or
+            "auto": the upright picture, unless its size fits only the stored pixels. In the latter two cases they are
+            turned with the picture.
 
     Returns:
         The example.
@@ -98,10 +107,12 @@ def build_example(
     Raises:
         UserError: the image is missing or damaged, or the labels have another size than it, or ignore every pixel.
     """
-    image = _stored_image(image_path)
+    image = _stored_image(image_path, image_data)
     upright = (image.height, image.width)
-    if labels.shape != upright and turned(labels, image.orientation).shape == upright:
-        labels = np.ascontiguousarray(turned(labels, image.orientation))
+    by_size = frame == "auto" and labels.shape != upright
+    if (by_size or frame == "stored") and turned(labels, image.orientation).shape == upright:
+        if image.orientation != 1:
+            labels = np.ascontiguousarray(turned(labels, image.orientation))
     if labels.shape != upright:
         found = "x".join(map(str, labels.shape[::-1]))
         raise UserError(
@@ -116,13 +127,14 @@ def build_example(
     return Example(image_id, image.data, labels, (Path(image_path), Path(labels_path)))
 
 
-def read_image(path: str | os.PathLike[str]) -> bytes:
+def read_image(path: str | os.PathLike[str], data: bytes = b"") -> bytes:
     """Reads an image file for storage.
 
     The file is decoded completely, so that damage shows here and not in the middle of training.
 
     Args:
         path: any image that Pillow reads.
+        data: the content of the file, where it is in memory.
 
     Returns:
         The original bytes of an 8-bit RGB or grey JPEG or PNG that is upright and without transparency. Anything else
@@ -133,7 +145,7 @@ def read_image(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UserError: the file is missing, empty, damaged, no image, or of a kind without a known value range.
     """
-    return _stored_image(path).data
+    return _stored_image(path, data).data
 
 
 def read_mask(
@@ -171,6 +183,57 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         UserError: the file is missing, empty or no image.
     """
     return upright_size(open_image(read_bytes(path, "image"), path, "image"))
+
+
+class Head(NamedTuple):
+    """What the head of an image file says.
+
+    Attributes:
+        width: of the upright picture, in pixels.
+        height: of the upright picture.
+        orientation: how the file is turned, 1 (upright) to 8.
+        deep: whether it has 16 bits a pixel of one channel, of which fewer may be used.
+    """
+
+    width: int
+    height: int
+    orientation: int
+    deep: bool
+
+
+def read_head(path: str | os.PathLike[str], data: bytes = b"") -> Head:
+    """Reads the head of an image; decodes nothing.
+
+    Args:
+        path: of the file.
+        data: its content, where it is in memory.
+
+    Raises:
+        UserError: the file is missing, empty or no image.
+    """
+    image = open_image(data or read_bytes(path, "image"), path, "image")
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    return Head(*upright_size(image), orientation(image), deep)
+
+
+def read_levels(path: str | os.PathLike[str]) -> int:
+    """Returns the largest level of a grey image of 16 bits.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    image = open_image(read_bytes(path, "image"), path, "image")
+    decode(image, path, "image")
+    return int(np.asarray(image).max())
+
+
+def read_mode(path: str | os.PathLike[str]) -> str:
+    """Returns Pillow's name of the kind of pixels of an image, such as "RGB" or "P"; decodes nothing.
+
+    Raises:
+        UserError: the file is missing, empty or no image.
+    """
+    return open_image(read_bytes(path, "image"), path, "image").mode
 
 
 def read_palette(path: str | os.PathLike[str]) -> tuple[Colour, ...]:
@@ -256,9 +319,9 @@ def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
         raise UserError(f"{path}: expected every entry once, found twice: {some(twice)}. Remove the repetitions.")
 
 
-def _stored_image(path: str | os.PathLike[str]) -> _StoredImage:
-    """Reads an image as `read_image` does."""
-    data = read_bytes(path, "image")
+def _stored_image(path: str | os.PathLike[str], data: bytes = b"") -> _StoredImage:
+    """Reads an image as `read_image` does, from its file or from what it holds."""
+    data = data or read_bytes(path, "image")
     markers = jpeg.without_pixels(data)
     if markers is not None and not markers.restarts:
         size = _size_by_headers(markers.data, path)

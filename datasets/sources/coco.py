@@ -13,6 +13,7 @@ classes is ignored, except where an object is drawn in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import numpy as np
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 
+from ..own.layouts import coco_json
 from ..raw import files as raw_files
 from ..source import Example, Source
 from . import coco_index, voc12
@@ -40,8 +42,41 @@ INFO = DatasetInfo(name="coco", class_names=voc12.CLASS_NAMES, palette=pascal_pa
 
 _SPLITS = ("train", "val")
 _YEARS = (2014, 2017)
+# COCO's list of 80 categories has 7 KB.
+_CATEGORY_BYTES = 1 << 18
 # Annotations are drawn by hand on enlarged images: corners may lie a little outside.
 _TOLERANCE_PIXELS = 2.0
+
+
+def resolve(source: Source) -> tuple[str, Source]:
+    """Returns the data set that reads this folder: "folder" where its JSON has categories of its own.
+
+    Raises:
+        UserError: there is no annotation file.
+    """
+    if source.root and not source.year and Path(source.root).is_dir():
+        official = [
+            Path(source.root, "annotations", f"instances_{split}{year}.json") for year in _YEARS for split in _SPLITS
+        ]
+        there = [path for path in official if path.is_file()]
+        if not (there and all(map(_has_cocos_categories, there))):
+            others = [path for path in Path(source.root).rglob("*.json") if coco_json.looks_like(path)]
+            if others:
+                return "folder", source
+    return "coco", source
+
+
+def _has_cocos_categories(path: Path) -> bool:
+    """Says whether a file has COCO's names; they stand at its beginning or its end."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_CATEGORY_BYTES)
+            file.seek(max(0, path.stat().st_size - _CATEGORY_BYTES))
+            text = re.sub(rb"\s+", b" ", head + file.read(_CATEGORY_BYTES))
+    except OSError:
+        return True  # reading it says what is wrong
+    named = all(re.search(rb'"name" ?: ?"%s"' % re.escape(name.encode()), text) for name in LABELS)
+    return named or b'"categories"' not in text
 
 
 def info(source: Source) -> DatasetInfo:
@@ -90,7 +125,9 @@ def example(source: Source, split: str, image_id: str) -> Example:
     return raw_files.build_example(image_id, image_path, labels, annotation_path)
 
 
-def paint(annotations: Sequence[coco_index.Annotation], height: int, width: int, place: str) -> np.ndarray:
+def paint(
+    annotations: Sequence[coco_index.Annotation], height: int, width: int, place: str, background: int = 0
+) -> np.ndarray:
     """Draws annotated objects on background.
 
     Args:
@@ -98,15 +135,16 @@ def paint(annotations: Sequence[coco_index.Annotation], height: int, width: int,
         height: H.
         width: W.
         place: where they come from, for messages.
+        background: the label of what no object covers.
 
     Returns:
-        uint8 [H, W]: 0 background, else labels; 255 in crowds. Of two objects the smaller one is in front, of two of
+        uint8 [H, W]: `background`, else labels; 255 in crowds. Of two objects the smaller one is in front, of two of
         one area the later one.
 
     Raises:
         UserError: an annotation is malformed, empty or outside the image.
     """
-    labels = np.zeros((height, width), np.uint8)
+    labels = np.full((height, width), background, np.uint8)
     objects = []
     for annotation in annotations:
         number, segmentation = annotation.content["id"], annotation.content["segmentation"]
@@ -140,7 +178,9 @@ def decode_segmentation(segmentation: Any, height: int, width: int, place: str) 
         return _decode_run_lengths(segmentation, height, width, place)
     if not isinstance(segmentation, list) or not segmentation:
         raise UserError(
-            f"{place}: expected polygons or run lengths, got {_shown(segmentation)}. Remove the annotation."
+            f"{place}: expected polygons or run lengths, got"
+            f" {_shown(segmentation)}{' (it has no segmentation)' if segmentation is None else ''}. Remove the"
+            " annotation."
         )
     return _draw_polygons([_checked_polygon(polygon, height, width, place) for polygon in segmentation], height, width)
 

@@ -188,7 +188,8 @@ def _annotation_rows(
             )
         label = wanted[category]
         if label is not None:
-            content = json.dumps({key: annotation[key] for key in ("id", "segmentation")})
+            # An annotation of a box alone has none: drawing it says so.
+            content = json.dumps({"id": annotation["id"], "segmentation": annotation.get("segmentation")})
             yield image, label, int(bool(annotation.get("iscrowd", 0))), content
 
 

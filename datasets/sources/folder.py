@@ -1,47 +1,48 @@
-"""Your own data: a folder of images and a folder of masks.
+"""Your own data: a folder of images with masks, or as a labelling tool exports it.
 
-    ROOT/images/STEM.jpg        also jpeg, png, bmp, tif, tiff, webp
+    ROOT/images/STEM.jpg        also jpeg, png, bmp, tif, tiff, webp, gif
     ROOT/masks/STEM.png         class indices, palette or grey; or colours
     ROOT/classes.txt            one name a line, index 0 first
-    ROOT/splits/NAME.txt        optional: the stems of a split, one a line; a split "test" may go without masks
+    ROOT/splits/NAME.txt        optional: the images of a split, one a line; a split "test" may go without masks
 
-Without split files a fixed share of the images becomes val. --image_dir, --mask_dir and --classes name other places;
-then all images there form the one split that --splits names.
+`datasets.own.layouts` has the other layouts. All masks are looked at before the first one is stored, because a single
+mask cannot say what its values mean: `prepare` says in a paragraph what was understood, or all that is wrong.
 
-Masks of colours, RGB or palette, need the colour of each class in classes.txt: "road 128 64 128". A line "ignore 0 0
-0" there is no class; pixels of its colour do not count.
+Without split files a share of the images becomes val, by a hash of their content. --image_dir, --mask_dir and --classes
+name other places; then all images there form the one split that --splits names.
 """
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import functools
 import hashlib
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, UserErrors
 from deeplab_tf.images.files import SUFFIXES
 
+from ..own import class_file as class_files
+from ..own import content_split, listing, mask_file, recognition
+from ..own.class_file import ClassTable
+from ..own.decide import Options, complaint, decide, palette_complaint
+from ..own.layout import Item, Layout, LeftOut, Place
+from ..own.layouts.mask_pairs import near
+from ..own.reading import Reading, labels_of
+from ..own.summary import paragraph
+from ..own.survey import Seen, Totals, draw_labels, files_of, head_of, label_pixels, survey
 from ..raw import files as raw_files
-from ..raw.masks import Colour
 from ..source import Example, Source
 
-
-class _Classes(NamedTuple):
-    """What classes.txt says: names, and the label of each colour, in the order of the file; None without colours."""
-
-    names: tuple[str, ...]
-    colours: dict[Colour, int] | None
-
-
-# A name, then red, green and blue.
-_COLOURED = re.compile(r"(?P<name>.*?)[\s,:;]+(?P<red>\d+)[\s,]+(?P<green>\d+)[\s,]+(?P<blue>\d+)")
-_IGNORE = "ignore"
+_NO_CLASSES = "folder needs the class names: --classes=a,b,c (index 0 first) or --root with classes.txt."
+_SPLIT_ORDER = ("train", "val", "test")
+# Images of 16 bits of which none reaches this level hold fewer bits: they would be stored nearly black.
+_FULL_RANGE = 1 << 14
 
 
 def info(source: Source) -> DatasetInfo:
@@ -50,243 +51,468 @@ def info(source: Source) -> DatasetInfo:
     Raises:
         UserError: no classes are named, one is named twice, there are more than 255, or only some have a colour.
     """
-    names, colours = _classes(source)
-    palette = pascal_palette(len(names))
-    if colours is not None:
-        palette = tuple(colour for colour, label in colours.items() if label != IGNORE_LABEL)
-    else:
-        own = _mask_palette(source)[: len(names)]
-        if len(set(own)) == len(names):
-            palette = own
-    return DatasetInfo(name="folder", class_names=names, palette=palette)
+    reading = source.reading
+    if reading is None:
+        layout = _layout(source)
+        table = _table(source, layout)
+        palette = table.palette or ()
+        if not palette:
+            own = _first_palette(layout)[: len(table.names)]
+            palette = own if len(set(own)) == len(table.names) else pascal_palette(len(table.names))
+        return DatasetInfo(name="folder", class_names=table.names, palette=palette)
+    return DatasetInfo(name="folder", class_names=reading.names, palette=reading.palette)
 
 
 def splits(source: Source) -> list[str]:
-    """Returns the split files' names, or the one named split, or train and val.
+    """Returns the split lists' names, or those that folders have, or the one named split, or train and val.
 
     Raises:
         UserError: --image_dir or --mask_dir is given without the name of the one split to write.
     """
-    if _is_one_split(source):
+    layout = _layout(source)
+    if layout.lists and (not _place(source).is_one_split or set(source.split_names) <= set(layout.lists)):
+        return sorted(layout.lists)
+    if _place(source).is_one_split:
         if len(source.split_names) != 1:
             raise UserError(
                 "--image_dir and --mask_dir hold one split: name it with --splits=NAME (such as train), got"
                 f" {', '.join(source.split_names) or 'no name'}. A second call adds another split to the same --out."
             )
         return list(source.split_names)
-    return sorted(path.stem for path in _split_files(source)) or ["train", "val"]
+    named = {item.split for item in layout.items if item.split}
+    return [split for split in _SPLIT_ORDER if split in named] or ["train", "val"]
 
 
 def ids(source: Source, split: str) -> list[str]:
-    """Returns the stems of a split: in its list's order, or sorted where there is no list.
+    """Returns the ids of a split, the stems of its images: in its list's order, or sorted where there is no list.
 
     Raises:
         UserError: no such split or no images; an image is missing, has no mask, or shares its stem with another.
     """
-    available = splits(source)
-    if split not in available:
-        raise UserError(f"expected one of the splits {', '.join(available)}, got {split!r}. Correct --splits.")
-    images = _images(source)
-    if _is_one_split(source):
-        stems = sorted(images)
-    elif _split_files(source):
-        path = _root(source) / "splits" / f"{split}.txt"
-        stems = raw_files.read_list(path, "Write one stem a line (the image's file name without its extension).")
-        for stem in stems:
-            if stem not in images:
-                raise UserError(
-                    f"{path}: expected stems of images in {_image_dir(source)}, found none for {stem!r}."
-                    " List file names without their extension."
-                )
-    else:
-        stems = _hashed_split(sorted(images), split, source.val_fraction)
-        _check_masks(source, images)
-    if not _is_unlabelled(source, split, stems):
-        for stem in stems:
-            if not _mask_path(source, stem).is_file():
-                raise UserError(
-                    f"{images[stem]}: expected its mask at {_mask_path(source, stem)}, found none."
-                    " Add the mask or remove the image."
-                )
-    return stems
+    items, problems = _items(source, split)
+    if problems:
+        raise UserErrors(problems)
+    return [item.image_id for item in items]
 
 
 def example(source: Source, split: str, image_id: str) -> Example:
-    """Reads one image and its mask.
+    """Reads one image and its labels.
 
     Raises:
         UserError: a file is missing or not what it should be.
     """
-    mask_path: Path | None = _mask_path(source, image_id)
-    if _is_unlabelled(source, split, [image_id]):
-        mask_path = None
-    names, colours = _classes(source)
-    example = raw_files.read_example(
-        image_id,
-        _images(source)[image_id],
-        mask_path,
-        len(names),
-        source.ignore_label,
-        palette=_mask_palette(source),
-        colours=colours,
-    )
-    table = _classes_path(source)
-    return example if table is None else example._replace(files=(*example.files, table))
-
-
-def _classes(source: Source) -> _Classes:
-    """Returns the classes that --classes or classes.txt name."""
-    path = _classes_path(source)
-    if path is None:
-        return _Classes(_checked_names(source.classes, "--classes"), None)
-    return _read_classes(path, os.stat(path).st_mtime_ns if path.is_file() else 0)
-
-
-def _classes_path(source: Source) -> Path | None:
-    """Returns the file that names the classes, None where --classes itself does."""
-    if source.classes:
-        named = Path(source.classes[0])
-        if len(source.classes) == 1 and (named.is_file() or named.suffix == ".txt" or len(named.parts) > 1):
-            return named  # reading it says where there is no such file
-        return None
-    if not source.root:
-        raise UserError("folder needs the class names: --classes=a,b,c (index 0 first) or --root with classes.txt.")
-    return _root(source) / "classes.txt"
-
-
-@functools.lru_cache(maxsize=8)  # `example` asks for it each time
-def _read_classes(path: Path, changed: int) -> _Classes:
-    """Reads classes.txt; `changed` is when it was, so that the cache never answers with an older file."""
-    del changed
-    lines = raw_files.read_list(path, "Write one class name a line, index 0 first, or give --classes=a,b,c.")
-    matches = [_COLOURED.fullmatch(line) for line in lines]
-    if not any(matches):
-        return _Classes(_checked_names(lines, str(path)), None)
-    names: list[str] = []
-    colours: dict[Colour, int] = {}
-    for line, match in zip(lines, matches, strict=True):
-        colour = tuple(int(match[channel]) for channel in ("red", "green", "blue")) if match else ()
-        if match is None or len(colour) != 3 or max(colour) > 255:
-            raise UserError(
-                f"{path}: expected a colour for every class, or for none, such as 'road 128 64 128', got {line!r}."
-            )
-        if colour in colours:
-            raise UserError(f"{path}: expected every colour once, got {line!r} again. Give each class its own.")
-        if match["name"] == _IGNORE:
-            colours[colour] = IGNORE_LABEL
-        else:
-            colours[colour] = len(names)
-            names.append(match["name"])
-    return _Classes(_checked_names(names, str(path)), colours)
-
-
-def _checked_names(names: Sequence[str], origin: str) -> tuple[str, ...]:
-    if not 1 <= len(set(names)) == len(names) <= 255 or not all(names):
-        raise UserError(
-            f"{origin}: expected 1 to 255 class names, each once, got {len(names)}: {', '.join(names)[:200]}."
+    layout = _layout(source)
+    item = _item(layout, image_id)
+    reading = source.reading or _lenient_reading(source, layout)
+    data = b"" if item.image is not None else recognition.FORMS["labelme"].image_bytes(item.labels[0])
+    image_path = item.image if item.image is not None else item.labels[0]
+    table = _classes_path(source, layout)
+    files = (*files_of(item), *((table,) if table is not None else ()))
+    if not item.labels and (layout.form != "class_masks" or _is_unlabelled(split, [item])):
+        return Example(image_id, raw_files.read_image(image_path, data), None, files)
+    labels_path = item.labels[0] if item.labels else image_path
+    labels_png = b""
+    if layout.form == "masks":
+        mask = mask_file.read_mask(labels_path)
+        labels, unknown = labels_of(mask, reading)
+        by_colour = mask.coloured or (mask.palette is not None and reading.palette_is_colour)
+        problem = _mask_problem(
+            labels_path, mask_file.measure(mask), unknown, by_colour, reading, _first_palette(layout)
         )
-    return tuple(names)
+        if problem:
+            raise UserError(problem)
+        labels_png = mask.grey if labels is mask.values else b""
+    else:
+        labels = draw_labels(item, layout, reading.names, head_of(item, layout))
+    built = raw_files.build_example(
+        image_id, image_path, labels, labels_path, image_data=data, frame=reading.mask_frame
+    )
+    return built._replace(files=files, labels_png=labels_png if built.labels is labels else b"")
 
 
-def _is_one_split(source: Source) -> bool:
-    return bool(source.image_dir or source.mask_dir)
+def prepare(source: Source) -> tuple[Source, str]:
+    """Looks at all images and labels of the wanted splits, and decides what they mean.
+
+    Returns:
+        The source with its `reading`, and a paragraph that says what was understood.
+
+    Raises:
+        UserErrors: all that is wrong.
+    """
+    layout = _layout(source)
+    problems = list(layout.problems)
+    if problems:
+        raise UserErrors(problems)
+    table = _table(source, layout)
+    wanted: dict[str, list[Item]] = {}
+    for split in source.split_names or splits(source):
+        wanted[split], wrong = _items(source, split)
+        problems += [each for each in wrong if each not in problems]
+    items = list({item.image_id: item for chosen in wanted.values() for item in chosen}.values())
+    unlabelled = {item.image_id for split, chosen in wanted.items() if _is_unlabelled(split, chosen) for item in chosen}
+    seen = survey(items, layout, table.names)
+    problems += [each.problem for each in seen if each.problem]
+    reading, notes, totals, wrong = _understand(source, layout, table, seen)
+    problems += wrong
+    problems += _size_problems(seen, unlabelled, reading)
+    if problems:
+        raise UserErrors(sorted(set(problems)))
+    if layout.form != "masks":
+        reading = dataclasses.replace(reading, fingerprint=_fingerprint(items))
+    source = dataclasses.replace(source, reading=reading)
+    text = paragraph(
+        _place(source).root,
+        layout,
+        reading.names,
+        table.origin,
+        totals,
+        {split: [item.image_id for item in chosen] for split, chosen in wanted.items()},
+        _split_by(source, layout),
+        [*layout.left_out, *_not_wanted(source, layout, wanted)],
+        [*layout.notes, *notes, *_orientation_notes(seen, reading)],
+    )
+    return source, text
 
 
-def _is_unlabelled(source: Source, split: str, stems: list[str]) -> bool:
+def _place(source: Source) -> Place:
+    if not source.root and not source.image_dir:
+        if source.mask_dir or not source.classes:
+            raise UserError(
+                "folder needs --root=FOLDER with images/, masks/ and classes.txt, or --image_dir and --mask_dir."
+            )
+        raise UserError(_NO_CLASSES)
+    named = Path(source.classes[0]) if len(source.classes) == 1 else None
+    is_file = named is not None and (
+        named.is_file() or named.suffix.lower() in (".txt", ".csv", ".names") or len(named.parts) > 1
+    )
+    return Place(
+        root=Path(source.root) if source.root else None,
+        image_dir=Path(source.image_dir) if source.image_dir else None,
+        mask_dir=Path(source.mask_dir) if source.mask_dir else None,
+        mask_suffix=source.mask_suffix,
+        class_file=named if is_file else None,
+        class_names=() if is_file else source.classes,
+    )
+
+
+def _layout(source: Source) -> Layout:
+    return recognition.recognise(_place(source))
+
+
+def _table(source: Source, layout: Layout) -> ClassTable:
+    """Returns the classes that a flag, a file, or else the annotations name; with background where labels are drawn."""
+    place = _place(source)
+    path = _classes_path(source, layout)
+    if place.class_names:
+        table = class_files.from_names(place.class_names, "--classes")
+    elif path is not None:
+        table = class_files.read(path)
+    elif layout.class_names:
+        table = class_files.from_names(_with_background(layout.class_names), f"the labels of {layout.name}")
+    elif layout.form in recognition.FORMS:
+        found = recognition.FORMS[layout.form].names_in(layout.items)
+        table = class_files.from_names(_with_background(found), f"the labels of {layout.name}, sorted")
+    elif place.root is None:
+        raise UserError(_NO_CLASSES)
+    else:
+        raise UserError(
+            f"{place.root / 'classes.txt'}: expected this list, found no such file. Write one class name a line,"
+            " index 0 first, or give --classes=a,b,c."
+        )
+    if layout.form != "masks" and not any(map(class_files.is_background, table.names)):
+        table = class_files.from_names(("background", *table.names), f"{table.origin} and background")
+    return table
+
+
+def _with_background(names: Sequence[str]) -> list[str]:
+    counted = [name for name in names if not class_files.is_ignored(name)]
+    behind = [name for name in counted if class_files.is_background(name)]
+    return [*(behind or ["background"]), *(name for name in counted if name not in behind)]
+
+
+def _classes_path(source: Source, layout: Layout) -> Path | None:
+    """Returns the file that names the classes; None where none does."""
+    place = _place(source)
+    if place.class_names:
+        return None
+    return place.class_file or layout.class_file
+
+
+def _item(layout: Layout, image_id: str) -> Item:
+    place = bisect.bisect_left(layout.items, image_id, key=lambda item: item.image_id)
+    return layout.items[place]
+
+
+def _items(source: Source, split: str) -> tuple[list[Item], list[str]]:
+    """Returns the images of a split, and what is wrong with them."""
+    available = splits(source)
+    if split not in available:
+        raise UserError(f"expected one of the splits {', '.join(available)}, got {split!r}. Correct --splits.")
+    layout, place = _layout(source), _place(source)
+    if layout.problems:
+        raise UserErrors(layout.problems)
+    folder = place.image_dir or (
+        place.root / "images" if place.root and (place.root / "images").is_dir() else place.root
+    )
+    complete = False
+    if split in layout.lists:
+        items = listing.read(layout.lists[split], layout.items, folder or Path())
+    elif place.is_one_split:
+        items, complete = list(layout.items), True
+    elif any(item.split for item in layout.items):
+        items, complete = [item for item in layout.items if item.split == split], True
+    else:
+        items, complete = list(layout.items), True
+    if source.id_file:
+        listed = {item.image_id for item in listing.read(Path(source.id_file), layout.items, folder or Path())}
+        items, complete = [item for item in items if item.image_id in listed], False
+    by_hash = complete or source.id_file
+    if by_hash and split not in layout.lists and not place.is_one_split and not any(i.split for i in layout.items):
+        items = content_split.choose(items, split, source.val_fraction)
+    if not items:
+        hint = "Leave it out of --splits." if not source.id_file else "Correct --ids or --splits."
+        return [], [f"expected at least one image in split {split!r}, got none. {hint}"]
+    problems = []
+    if complete:
+        problems += [_lone(path, layout, place) for path in layout.lone_labels]
+    if layout.form == "masks" and not _is_unlabelled(split, items):
+        problems += [_without_mask(item, layout, place) for item in items if not item.labels]
+    return items, problems
+
+
+def _lone(path: Path, layout: Layout, place: Place) -> str:
+    folder = place.image_dir or place.root
+    if folder is not None and (folder / "images").is_dir():
+        folder = folder / "images"
+    images = [item.image for item in layout.items if item.image is not None]
+    return (
+        f"{path}: expected its image in {folder}, found none. Add the image ({' '.join(SUFFIXES)}) or remove the"
+        f" mask.{near(path, images)}"
+    )
+
+
+def _without_mask(item: Item, layout: Layout, place: Place) -> str:
+    image = item.image or Path(item.image_id)
+    folder = place.mask_dir or (place.root / "masks" if place.root else None)
+    with_labels = next((each.labels[0].parent for each in layout.items if each.labels), None)
+    if place.mask_dir is None and with_labels is not None and (folder is None or not folder.is_dir()):
+        folder = with_labels
+    lone = list(layout.lone_labels)
+    return (
+        f"{image}: expected its mask at {(folder or image.parent) / f'{image.stem}.png'}, found none. Add the mask or"
+        f" remove the image.{near(image, lone)}"
+    )
+
+
+def _is_unlabelled(split: str, items: Sequence[Item]) -> bool:
     """Says whether these images are test images: for any other split a missing mask is a mistake."""
-    return split == "test" and not any(_mask_path(source, stem).is_file() for stem in stems)
+    return split == "test" and not any(item.labels for item in items)
 
 
-def _hashed_split(stems: list[str], split: str, val_fraction: float) -> list[str]:
-    """Returns train or val, at least one image each; an image's side hangs on its name and not on the order."""
-    if not 0 < val_fraction < 1:
-        raise UserError(f"--val_fraction: expected a share between 0 and 1, got {val_fraction}.")
-    if len(stems) < 2:
-        raise UserError(f"expected at least 2 images to split into train and val, got {len(stems)}. Add images.")
-    by_hash = sorted(stems, key=lambda stem: hashlib.sha256(os.fsencode(stem)).hexdigest())
-    num_val = min(max(round(len(stems) * val_fraction), 1), len(stems) - 1)
-    chosen = by_hash[:num_val] if split == "val" else by_hash[num_val:]
-    return sorted(chosen)
-
-
-def _images(source: Source) -> MappingProxyType[str, Path]:
-    """Returns the image file of each stem."""
-    folder = _existing_folder(_image_dir(source), "images")
-    return _listed_images(folder, os.stat(folder).st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=8)  # `example` asks for it each time
-def _listed_images(folder: Path, changed: int) -> MappingProxyType[str, Path]:
-    """Lists a folder of images; `changed` is when it was, so that the cache never answers with an older list."""
-    del changed
-    images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
-            continue  # such as .DS_Store, ._a.jpg, Thumbs.db
-        if path.stem in images:
-            raise UserError(
-                f"{path}: expected one image for the stem {path.stem!r}, found {images[path.stem].name} too."
-                " Remove or rename one."
-            )
-        images[path.stem] = path
-    if not images:
-        raise UserError(f"{folder}: expected images ({' '.join(SUFFIXES)}), found none.")
-    return MappingProxyType(images)
-
-
-def _check_masks(source: Source, images: Mapping[str, Path]) -> None:
-    """Raises UserError for a mask without an image: without lists, all that is there belongs to the data set."""
-    for path in sorted(_mask_dir(source).glob("*.png")) if _mask_dir(source).is_dir() else ():
-        if path.stem not in images and not path.name.startswith("."):
-            raise UserError(
-                f"{path}: expected its image in {_image_dir(source)}, found none. Add the image"
-                f" ({' '.join(SUFFIXES)}) or remove the mask."
-            )
-
-
-def _mask_palette(source: Source) -> tuple[Colour, ...]:
+def _first_palette(layout: Layout) -> tuple[mask_file.Colour, ...]:
     """Returns the palette of the first mask, () where it has none."""
-    folder = _mask_dir(source)
-    return _first_palette(folder, os.stat(folder).st_mtime_ns) if folder.is_dir() else ()
-
-
-@functools.lru_cache(maxsize=8)  # `example` asks for it each time
-def _first_palette(folder: Path, changed: int) -> tuple[Colour, ...]:
-    """Reads a palette; `changed` is when the folder was, so that the cache never answers for an older one."""
-    del changed
-    first = min((path for path in folder.glob("*.png") if not path.name.startswith(".")), default=None)
+    if layout.form != "masks":
+        return ()
+    first = min((item.labels[0] for item in layout.items if item.labels), default=None)
+    first = min([*([first] if first else []), *layout.lone_labels], default=None)
+    if first is None or first.suffix.lower() == ".npy":
+        return ()
     try:
-        return raw_files.read_palette(first) if first is not None else ()
-    except UserError:
+        return _palette_of(first, os.stat(first).st_mtime_ns)
+    except (UserError, OSError):
         return ()  # reading the examples says what is wrong with the file
 
 
-def _split_files(source: Source) -> list[Path]:
-    found = sorted((_root(source) / "splits").glob("*.txt"))
-    return [path for path in found if not path.name.startswith(".")]
+@functools.lru_cache(maxsize=8)
+def _palette_of(path: Path, changed: int) -> tuple[mask_file.Colour, ...]:
+    del changed
+    return raw_files.read_palette(path)
 
 
-def _mask_path(source: Source, stem: str) -> Path:
-    return _mask_dir(source) / f"{stem}.png"
+class _Understood(NamedTuple):
+    reading: Reading
+    notes: list[str]
+    totals: Totals
+    problems: list[str]
 
 
-def _image_dir(source: Source) -> Path:
-    return Path(source.image_dir) if source.image_dir else _root(source) / "images"
+def _options(source: Source) -> Options:
+    return Options(source.ignore_label, source.values, source.threshold, source.mask_frame)
 
 
-def _mask_dir(source: Source) -> Path:
-    return Path(source.mask_dir) if source.mask_dir else _root(source) / "masks"
+def _lenient_reading(source: Source, layout: Layout) -> Reading:
+    """Decides what masks mean without complaints: reading each says what is wrong with it."""
+    table = _table(source, layout)
+    seen = survey(layout.items, layout, table.names, quiet=True) if layout.form == "masks" else []
+    return _understand(source, layout, table, seen).reading
 
 
-def _root(source: Source) -> Path:
-    if not source.root:
-        raise UserError(
-            "folder needs --root=FOLDER with images/, masks/ and classes.txt, or --image_dir and --mask_dir."
+def _understand(source: Source, layout: Layout, table: ClassTable, seen: Sequence[Seen]) -> _Understood:
+    """Decides what the values mean, and counts the pixels."""
+    pixels: dict[int, int] = {}
+    images: dict[int, int] = {}
+    ignored: dict[int, int] = {}
+    problems: list[str] = []
+    first = _first_palette(layout)
+    if layout.form == "masks":
+        measured = [(each.item.labels[0], each.facts) for each in seen if each.facts is not None and each.item.labels]
+        decision = decide(measured, table, _options(source), first)
+        reading, notes = decision.reading, decision.notes
+        problems += decision.problems
+        blamed = decision.blamed
+    else:
+        measured = [(each.item.labels[0], each.facts) for each in seen if each.facts is not None and each.item.labels]
+        numbers = {label: label for label in range(len(table.names))} | {IGNORE_LABEL: IGNORE_LABEL}
+        palette = table.palette or pascal_palette(len(table.names))
+        reading = Reading(table.names, palette, tuple(numbers.items()), mask_frame=source.mask_frame)
+        notes, blamed = [], set()
+    for path, facts in measured:
+        by_colour = facts.coloured or (facts.palette is not None and reading.palette_is_colour)
+        by_palette = by_colour and not facts.coloured
+        lookup = reading.table(facts.coloured, facts.palette is not None)
+        if reading.threshold:
+            lookup = {value: int(value >= reading.threshold) for value in facts.pixels}
+        counted = label_pixels(facts, lookup, by_palette)
+        for label, count in counted.items():
+            pixels[label] = pixels.get(label, 0) + count
+            images[label] = images.get(label, 0) + 1
+        for value, count in facts.pixels.items():
+            if not by_colour and lookup.get(value) == IGNORE_LABEL:
+                ignored[value] = ignored.get(value, 0) + count
+        if path in blamed or layout.form != "masks":
+            continue
+        unknown = _unknown(facts, lookup, by_palette)
+        problem = _mask_problem(path, facts, unknown, by_colour, reading, first)
+        if problem:
+            problems.append(problem)
+    return _Understood(reading, notes, Totals(pixels, images, ignored if layout.form == "masks" else {}), problems)
+
+
+def _unknown(facts: mask_file.Facts, lookup: dict[int, int], by_palette: bool) -> list[int]:
+    keys = list(facts.pixels)
+    if by_palette:
+        colours = facts.palette or {}
+        keys = [mask_file.packed(colours[index]) if index in colours else -1 for index in keys]
+    return [key for key in keys if key not in lookup]
+
+
+def _mask_problem(
+    path: Path,
+    facts: mask_file.Facts,
+    unknown: Sequence[int],
+    by_colour: bool,
+    reading: Reading,
+    first_palette: Sequence[mask_file.Colour],
+) -> str:
+    """Says what is wrong with the values of one mask, "" where nothing is."""
+    if facts.palette is not None and not by_colour and not reading.threshold:
+        problem = palette_complaint(path, facts.palette, first_palette)
+        if problem:
+            return problem
+    if unknown and not reading.threshold:
+        if facts.coloured and not reading.colours:
+            return (
+                f"{path}: expected a mask of class indices (palette or grey PNG), got colours, such as"
+                f" {mask_file.unpacked(unknown[0])}. Replace each colour by the index of its class and save the mask"
+                " as an 8-bit grey PNG (folder: or give every class its colour in classes.txt)."
+            )
+        return complaint(path, unknown, by_colour, reading)
+    return ""
+
+
+def _size_problems(seen: Sequence[Seen], unlabelled: set[str], reading: Reading) -> list[str]:
+    """Says which labels have another size than their image, are missing or do not count at all, and dark images."""
+    problems = []
+    deep: list[tuple[Path, int]] = []
+    for each in seen:
+        head, facts, image = each.head, each.facts, each.item.image
+        if head is not None and head.deep and image is not None and not each.problem:
+            try:
+                deep.append((image, raw_files.read_levels(image)))
+            except UserError as error:
+                problems.append(str(error))
+        if head is None or facts is None or each.item.image_id in unlabelled:
+            continue
+        upright = (head.width, head.height)
+        stored = (head.height, head.width) if head.orientation >= 5 else upright
+        allowed = {"upright": {upright}, "stored": {stored}}.get(reading.mask_frame, {upright, stored})
+        if (facts.width, facts.height) not in allowed:
+            labels = each.item.labels[0] if each.item.labels else image
+            problems.append(
+                f"{labels}: expected a mask of its image's size, {head.width}x{head.height} (width x height) as in"
+                f" {image}, got {facts.width}x{facts.height}. Export both at one size; resize masks by nearest"
+                " neighbour."
+            )
+        by_colour = facts.coloured or (facts.palette is not None and reading.palette_is_colour)
+        lookup = reading.table(facts.coloured, facts.palette is not None)
+        counted = label_pixels(facts, lookup, by_colour and not facts.coloured)
+        if set(counted) == {IGNORE_LABEL} and not _unknown(facts, lookup, by_colour and not facts.coloured):
+            labels = each.item.labels[0] if each.item.labels else image
+            if not reading.threshold:
+                problems.append(
+                    f"{labels}: expected a mask with at least one labelled pixel, all of them are ignored (255)."
+                    " Nothing can be learned from it: leave the image out. In a mask of 0 and 255, write 1 instead of"
+                    " 255."
+                )
+    if deep and max(level for _, level in deep) < _FULL_RANGE:
+        most = max(level for _, level in deep)
+        bits = max(most.bit_length(), 1)
+        problems.append(
+            f"{deep[0][0]}: 16-bit images that use {bits} bits only, in all {len(deep)} of them (the largest level is"
+            f" {most} of 65535): they would be stored nearly black, darker by a factor of {2 ** (16 - bits)}. Save them"
+            f" with 8 bits (level divided by {2 ** max(bits - 8, 0)}), and the images to predict on as well."
         )
-    return _existing_folder(Path(source.root), "images/, masks/ and classes.txt")
+    return problems
 
 
-def _existing_folder(path: Path, content: str) -> Path:
-    if not path.is_dir():
-        raise UserError(f"{path}: expected a folder with {content}, found no such folder. Correct the path.")
-    return path
+def _orientation_notes(seen: Sequence[Seen], reading: Reading) -> list[str]:
+    turned = [each for each in seen if each.head is not None and each.head.orientation != 1]
+    if not turned:
+        return []
+    both = [
+        each
+        for each in turned
+        if each.head is not None and (each.head.orientation < 5 or each.head.width == each.head.height)
+    ]
+    stored = [
+        each
+        for each in turned
+        if each.head is not None
+        and each.facts is not None
+        and each not in both
+        and (each.facts.width, each.facts.height) != (each.head.width, each.head.height)
+    ]
+    notes = [f"{len(turned)} photographs are turned by their EXIF orientation and are stored upright."]
+    if stored:
+        notes.append(f"{len(stored)} masks fit the pixels as the file has them, and are turned with the photographs.")
+    if both and reading.mask_frame == "auto":
+        notes.append(
+            f"For {len(both)} of them the size does not say on what the masks were drawn: taken for the upright picture"
+            " (--mask_frame=stored says otherwise)."
+        )
+    return notes
+
+
+def _split_by(source: Source, layout: Layout) -> str:
+    if layout.lists and not (_place(source).is_one_split and not set(source.split_names) <= set(layout.lists)):
+        return f"by the lists in {next(iter(layout.lists.values())).parent}"
+    if _place(source).is_one_split:
+        return "by --splits"
+    if any(item.split for item in layout.items):
+        return "by the names of the folders"
+    return f"by a hash of each image's content (--val_fraction={source.val_fraction:g})"
+
+
+def _not_wanted(source: Source, layout: Layout, wanted: dict[str, list[Item]]) -> list[LeftOut]:
+    """Returns the images that are in no split that is written."""
+    used = {item.image_id for items in wanted.values() for item in items}
+    rest = [item for item in layout.items if item.image_id not in used and item.image is not None]
+    reason = "in no split that is written"
+    return [LeftOut(reason, tuple(item.image for item in rest if item.image is not None))] if rest else []
+
+
+def _fingerprint(items: Sequence[Item]) -> str:
+    """Returns a text that changes when an annotation file does, for what is drawn from one file for many images."""
+    paths = sorted({path for item in items for path in item.labels})
+    states = [(str(path), os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths if path.exists()]
+    return hashlib.sha256(repr(states).encode(errors="surrogateescape")).hexdigest()[:16]

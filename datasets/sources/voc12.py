@@ -18,12 +18,14 @@ wins: it is drawn finer, and marks void borders.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 
+from ..own import class_file
 from ..raw import files as raw_files
 from ..source import Example, Source
 from . import sbd
@@ -74,7 +76,25 @@ _LIST_ORIGIN = {
     "trainaug": _AUGMENTED,
     "trainvalaug": _AUGMENTED,
 }
+# Files of classes that labelling tools write.
+_OWN_CLASSES = ("class_names.txt", "labelmap.txt", "classes.txt")
 _AUGMENTED_SPLITS = ("trainaug", "trainvalaug")
+
+
+def resolve(source: Source) -> tuple[str, Source]:
+    """Returns the data set that reads these folders: "folder" where a file beside them names other classes.
+
+    Tools export users' own classes in VOC's folders. Their index 1 is no aeroplane.
+
+    Raises:
+        UserError: no VOC 2012 folder below the root, or the file of classes is none.
+    """
+    root = _root(source)
+    for name in _OWN_CLASSES:
+        path = root / name
+        if path.is_file() and class_file.read(path).names != CLASS_NAMES:
+            return "folder", dataclasses.replace(source, root=str(root))
+    return "voc12", source
 
 
 def info(source: Source) -> DatasetInfo:

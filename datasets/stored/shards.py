@@ -10,11 +10,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, UserErrors
 
 from ..quality.overlap import image_hash
 from ..source import Example
@@ -54,7 +54,8 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
         count: is called with the number of images that are done.
 
     Raises:
-        UserError: the folder cannot be written, or `load` raises it.
+        UserErrors: `load` raises UserError for some images; all of them are named.
+        UserError: the folder cannot be written.
         ValueError: only some examples have labels.
     """
     shard = unchanged_shard(job)
@@ -63,6 +64,7 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
         return shard
 
     inputs: dict[str, tuple[int, int]] = {}
+    problems: list[str] = []
 
     def examples() -> Iterator[Example]:
         for image_id in job.ids:
@@ -71,18 +73,26 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
                 example = job.load(image_id)
                 for source in example.files:
                     inputs[str(source)] = _state(source)
+            except UserErrors as error:
+                problems.extend(error.problems)
+                continue
+            except UserError as error:
+                problems.append(str(error))  # the others are looked at too: all that is wrong is told at once
+                continue
             except OSError as error:  # not to be taken for one of writing
-                raise UserError(
+                problems.append(
                     f"{error.filename or image_id}: cannot be read: {error.strerror or error}."
                     " Check the file, its permissions and the disk."
-                ) from error
-            yield example
+                )
+                continue
+            if not problems:
+                yield example
             count(1)
 
     with writing_to(job.path.parent.parent):
         note = note_path(job.path)
         note.unlink(missing_ok=True)
-        shard = _write_file(job.path, examples())
+        shard = _write_file(job.path, examples(), problems)
         temporary = note.with_suffix(".tmp")
         fields = {
             "fingerprint": job.fingerprint,
@@ -95,8 +105,12 @@ def make_shard(job: Job, begin: Callable[[str], Any], count: Callable[[int], Any
     return shard
 
 
-def _write_file(path: Path, examples: Iterable[Example]) -> Shard:
-    """Writes one TFRecord file, which gets its name when it is complete."""
+def _write_file(path: Path, examples: Iterable[Example], problems: Sequence[str]) -> Shard:
+    """Writes one TFRecord file, which gets its name when it is complete.
+
+    Raises:
+        UserErrors: `problems` is not empty after the examples.
+    """
     record_bytes, image_hashes = [], []
     labelled: set[bool] = set()
     checksum = hashlib.sha256()
@@ -109,6 +123,9 @@ def _write_file(path: Path, examples: Iterable[Example]) -> Shard:
             record_bytes.append(len(record))
             image_hashes.append(image_hash(example.image))
             labelled.add(example.labels is not None)
+    if problems:
+        temporary.unlink()
+        raise UserErrors(problems)
     os.replace(temporary, path)
     described = ShardFile(path.name, checksum.hexdigest(), tuple(record_bytes), tuple(image_hashes))
     return Shard(described, all_or_none(path.name, labelled))

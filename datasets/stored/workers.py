@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, UserErrors
 
 from ..messages import some
 from .shards import Job, Shard, make_shard, writing_to
@@ -42,15 +42,26 @@ def make_shards(jobs: Sequence[Job], num_workers: int) -> dict[str, Shard]:
         The shards by their file names.
 
     Raises:
-        UserError: the folder cannot be written, a process was killed, or the `load` of a job raises it.
+        UserErrors: the `load` of jobs raises UserError; all images for which it does are named.
+        UserError: the folder cannot be written, or a process was killed.
         ValueError: only some examples of a shard have labels.
     """
     total = sum(len(job.ids) for job in jobs)
     num_workers = min(num_workers, len(jobs), total // _IMAGES_PER_PROCESS)
+    finished: dict[str, Shard] = {}
     with tqdm(desc="converting", total=total, unit="image", disable=None) as progress:
         if num_workers > 1:
             return _make_in_processes(jobs, num_workers, progress)
-        return {job.path.name: make_shard(job, lambda _: None, progress.update) for job in jobs}
+        problems: list[str] = []
+        for job in jobs:
+            try:
+                shard = make_shard(job, lambda _: None, progress.update)
+                finished[shard.file.name] = shard
+            except UserErrors as error:
+                problems += error.problems
+        if problems:
+            raise UserErrors(problems)
+        return finished
 
 
 def _make_in_processes(jobs: Sequence[Job], num_workers: int, progress: tqdm) -> dict[str, Shard]:
@@ -61,16 +72,21 @@ def _make_in_processes(jobs: Sequence[Job], num_workers: int, progress: tqdm) ->
         for left in jobs[0].path.parent.glob("*.now"):
             left.unlink()
     finished: dict[str, Shard] = {}
+    problems: dict[int, tuple[str, ...]] = {}
     with concurrent.futures.ProcessPoolExecutor(num_workers, context, _start_process, (done, stop)) as pool:
         try:
             waiting = [pool.submit(_make_in_process, job) for job in jobs]
+            places = {future: place for place, future in enumerate(waiting)}
             while waiting:
                 ended = concurrent.futures.wait(waiting, 0.5, concurrent.futures.FIRST_COMPLETED).done
                 progress.update(done.value - progress.n)
                 for future in waiting:  # in the order of the jobs: of several errors the first is told
                     if future in ended:
-                        shard = future.result()
-                        finished[shard.file.name] = shard
+                        try:
+                            shard = future.result()
+                            finished[shard.file.name] = shard
+                        except UserErrors as error:  # the other shards may have more of them
+                            problems[places[future]] = error.problems
                 waiting = [future for future in waiting if future not in ended]
             progress.update(done.value - progress.n)
         except BrokenProcessPool:
@@ -83,6 +99,8 @@ def _make_in_processes(jobs: Sequence[Job], num_workers: int, progress: tqdm) ->
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+    if problems:
+        raise UserErrors([problem for place in sorted(problems) for problem in problems[place]])
     return finished
 
 

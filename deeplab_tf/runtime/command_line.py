@@ -15,11 +15,12 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, UserErrors
 from deeplab_tf.runtime import native_messages
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+_MOST_PROBLEMS = 20
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 
 
@@ -81,10 +82,26 @@ def _print_help() -> None:
 
 
 def _exit_with_line(message: str) -> NoReturn:
+    print(f"error: {_as_line(message)}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def _exit_with_lines(problems: Sequence[str]) -> NoReturn:
+    """Ends the command with a line for each of the first problems, and how many more there are."""
+    if len(problems) == 1:
+        _exit_with_line(problems[0])
+    print(f"error: {len(problems)} problems have to be mended first:", file=sys.stderr)
+    for problem in problems[:_MOST_PROBLEMS]:
+        print(f"  {_as_line(problem)}", file=sys.stderr)
+    if len(problems) > _MOST_PROBLEMS:
+        print(f"  and {len(problems) - _MOST_PROBLEMS} more.", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
+
+
+def _as_line(message: str) -> str:
     # Names from files may hold control characters, which a terminal would obey.
     line = re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", " ".join(message.split()))
-    print("error: " + line.encode(errors="backslashreplace").decode(), file=sys.stderr)
-    sys.exit(EXIT_USER_ERROR)
+    return line.encode(errors="backslashreplace").decode()
 
 
 def _import_tensorflow_quietly(frozen_weights: bool) -> None:
@@ -117,7 +134,8 @@ def run(
     seconds that its import takes are saved. `frozen_weights` is for commands in which no operation meets other weights
     than those of its first call: TensorFlow's convolutions are faster then, and wrong if it is not true.
 
-    Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag; 130 on
+    Status 0 on success and on --help; 2 with one line on stderr on a UserError or a bad flag (UserErrors: one line
+    each, twenty at most); 130 on
     Ctrl-C. A `main` that returns a number ends with it: 1 where some of many things failed and were listed. An
     unexpected exception keeps its traceback (status 1).
     """
@@ -130,6 +148,8 @@ def run(
             if needs_tensorflow:
                 _import_tensorflow_quietly(frozen_weights)
             return main(*[argv[1:]] if takes_arguments else ())
+        except UserErrors as error:
+            _exit_with_lines(error.problems)
         except UserError as error:
             _exit_with_line(str(error))
         except KeyboardInterrupt:

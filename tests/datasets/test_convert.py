@@ -145,13 +145,13 @@ def test_downsampling_takes_means_of_images_and_single_pixels_of_labels(tmp_path
 def test_a_conversion_goes_on_after_a_bad_file_was_mended(folder_root: Path, tmp_path: Path) -> None:
     source, out = Source(root=str(folder_root)), tmp_path / "out"
     convert("folder", source, str(tmp_path / "whole"), num_shards=3)
-    good = (folder_root / "masks" / "img8.png").read_bytes()
-    raw_trees.save_grey_mask(folder_root / "masks" / "img8.png", np.full((12, 16), 9))
-    with pytest.raises(UserError, match=r"img8\.png: expected class indices 0\.\.2"):
+    good = (folder_root / "images" / "img8.PNG").read_bytes()
+    (folder_root / "images" / "img8.PNG").write_bytes(good[: len(good) // 2])  # its head is whole
+    with pytest.raises(UserError, match=r"img8\.PNG: expected a whole image"):
         convert("folder", source, str(out), num_shards=3)
     first = out / conversion.STAGING / "train-00000-of-00003.tfrecord"
     inode = first.stat().st_ino
-    (folder_root / "masks" / "img8.png").write_bytes(good)
+    (folder_root / "images" / "img8.PNG").write_bytes(good)
     convert("folder", source, str(out), num_shards=3)
     assert (out / first.name).stat().st_ino == inode
     for path in (tmp_path / "whole").iterdir():
@@ -199,7 +199,11 @@ def test_the_synthetic_data_set_needs_no_root(tmp_path: Path) -> None:
 def test_the_command_reports_what_it_wrote_and_the_next_step(folder_root: Path, tmp_path: Path) -> None:
     result = run_command("--dataset=folder", f"--root={folder_root}", f"--out={tmp_path / 'out'}")
     assert (result.returncode, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    paragraph, _, written = result.stdout.partition("\n\n")
+    said = " ".join(paragraph.split())
+    assert said.startswith("Taken for images and masks in folders of their own (images/ beside masks/): 10 images, 10")
+    assert "Classes by classes.txt: 0 ground 864 pixels (45.0%) in 10, 1 road 528 pixels (27.5%) in 3" in said
+    lines = written.splitlines()
     assert [line.split()[:3] for line in lines[:3]] == [
         ["split", "images", "shards"],
         ["train", "9", "1"],

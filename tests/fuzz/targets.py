@@ -303,7 +303,9 @@ def _check_list(text: bytes, root: Path) -> bool:
     """classes.txt and a list of stems of one's own images."""
     (root / "images").mkdir(exist_ok=True)
     (root / "splits").mkdir(exist_ok=True)
+    (root / "masks").mkdir(exist_ok=True)
     (root / "images" / "a.png").write_bytes(_examples()[0].image)
+    (root / "masks" / "a.png").write_bytes(_examples()[0].image)
     for path in (root / "classes.txt", root / "splits" / "train.txt"):
         path.write_bytes(text)
     source = Source(root=str(root))

@@ -52,8 +52,8 @@ def test_split_files_decide_and_test_may_go_without_masks(folder_root: Path) -> 
     assert folder.example(source, "test", folder.ids(source, "test")[0]).labels is None
     with pytest.raises(UserError, match=r"splits test, train, got 'val'"):
         folder.ids(source, "val")
-    (folder_root / "splits" / "train.txt").write_text("img3.jpg\n")
-    with pytest.raises(UserError, match=r"train\.txt: expected stems .*'img3\.jpg'"):
+    (folder_root / "splits" / "train.txt").write_text("img3\nimg33.jpg\n")
+    with pytest.raises(UserError, match=r"train\.txt: expected stems .*'img33\.jpg'.* nearest name is 'img3'"):
         folder.ids(source, "train")
 
 

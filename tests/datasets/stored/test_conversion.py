@@ -22,7 +22,7 @@ from datasets.stored.conversion import SplitPlan
 from datasets.stored.loader import code_files
 from datasets.stored.manifest import SplitManifest, read_manifest
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import UserError, UserErrors
 from tests.datasets.converted import write_examples
 from tests.processes import children, wait_for
 
@@ -106,8 +106,18 @@ def test_a_bad_file_ends_the_conversion_without_a_manifest(
         read_manifest(tmp_path / "out")
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_all_bad_files_are_named_at_once(files: Files, tmp_path: Path, small_jobs: None, processes: int) -> None:
+    for name in ("id1", "id7", "id2"):
+        (files.folder / name).write_bytes(b"bad")
+    with pytest.raises(UserErrors) as raised:
+        write(tmp_path / "out", plan(files), processes=processes)
+    assert raised.value.problems == ("id1: is bad", "id2: is bad", "id7: is bad")
+
+
 def test_nothing_stays_where_no_shard_was_finished(files: Files, tmp_path: Path) -> None:
-    (files.folder / "id0").write_bytes(b"bad")
+    for name in ("id0", "id3", "id8", "id11"):
+        (files.folder / name).write_bytes(b"bad")
     with pytest.raises(UserError, match="id0: is bad"):
         write(tmp_path / "new" / "out", plan(files))
     assert not (tmp_path / "new" / "out").exists()
@@ -136,7 +146,7 @@ def test_the_next_call_goes_on_from_the_finished_shards(files: Files, tmp_path: 
     (files.folder / "id7").write_bytes(b"x" * 17)
     files.loaded.clear()
     write(tmp_path / "out", plan(files))
-    assert files.loaded == ["id6", "id7", "id8", "id9", "id10", "id11"]  # shards of 3; id7 is in the third
+    assert files.loaded == ["id6", "id7", "id8"]  # shards of 3; id7 is in the third
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

@@ -1,0 +1,76 @@
+"""Chooses the layout that a folder fits best."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import os
+from pathlib import Path
+
+from deeplab_tf.errors import UserError
+from deeplab_tf.images.files import SUFFIXES
+
+from . import tree as trees
+from .layout import Layout, Place
+from .layouts import camvid, class_masks, coco_json, label_studio_json, labelme, pairs, roboflow, supervisely, voc
+from .roles import seat_of
+
+RECOGNISERS = (voc, camvid, roboflow, class_masks, supervisely, labelme, label_studio_json, coco_json, pairs)
+FORMS = {
+    "labelme": labelme,
+    "supervisely": supervisely,
+    "coco_json": coco_json,
+    "label_studio_json": label_studio_json,
+}
+"""The modules that draw labels from annotation files, by `Layout.form`."""
+# So many annotation files are looked at again for each call; a change in others shows when one is added or removed.
+_WATCHED = 16
+
+
+def recognise(place: Place) -> Layout:
+    """Returns the layout that fits a folder best.
+
+    Raises:
+        UserError: a folder is missing, or nothing in it looks like images with labels.
+    """
+    folders = [folder for folder in (place.root, place.image_dir, place.mask_dir) if folder is not None]
+    for folder in folders:
+        if not folder.is_dir():
+            content = "images/, masks/ and classes.txt" if folder == place.root else "images or masks"
+            raise UserError(f"{folder}: expected a folder with {content}, found no such folder. Correct the path.")
+    listed = [trees.list_tree(folder) for folder in folders]
+    watched = [file.path for tree in listed for file in tree.files if file.suffix in (".json", ".csv", ".txt")]
+    states = tuple(_state(path) for path in [*watched[:_WATCHED], *([place.class_file] if place.class_file else [])])
+    return _recognised(place, tuple(tree.version for tree in listed), states)
+
+
+def _state(path: Path) -> tuple[str, int]:
+    try:
+        return str(path), os.stat(path).st_mtime_ns
+    except OSError:
+        return str(path), 0
+
+
+@functools.lru_cache(maxsize=16)  # each image that is read needs it
+def _recognised(place: Place, versions: tuple[int, ...], states: tuple[tuple[str, int], ...]) -> Layout:
+    del versions, states
+    found = [layout for module in RECOGNISERS if (layout := module.recognise(place)) is not None]
+    if not found:
+        raise _nothing(place)
+    return max(found, key=lambda layout: layout.confidence)
+
+
+def _nothing(place: Place) -> UserError:
+    tree = place.tree()
+    images = [file for file in tree.images() if seat_of(file.folders).kind not in ("mask", "look")]
+    endings = collections.Counter(file.suffix or "no ending" for file in tree.files)
+    listed = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(5)) or "no files at all"
+    if not images:
+        other = [file for file in tree.files if file.suffix in trees.UNREADABLE_SUFFIXES]
+        hint = f" {other[0].name} is in a format that is not read: export JPEG or PNG." if other else ""
+        return UserError(f"{tree.root}: expected images ({' '.join(SUFFIXES)}), found none ({listed}).{hint}")
+    return UserError(
+        f"{tree.root}: expected masks or annotation files for the {len(images)} images there, such as images/ beside"
+        f" masks/, found none ({listed}). Name the folders with --image_dir and --mask_dir; docs/datasets.md lists the"
+        " layouts that are understood."
+    )
