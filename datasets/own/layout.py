@@ -62,6 +62,7 @@ class Layout:
         notes: assumptions that were made, a sentence each.
         problems: what has to be mended first, a line each.
         lone_labels: masks without an image.
+        first_mask: the mask whose palette says what the indices of all of them mean; None where there are no masks.
         num_images: images that were found, paired or not.
         num_labels: masks or annotation files that were found.
     """
@@ -78,6 +79,7 @@ class Layout:
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     lone_labels: tuple[Path, ...] = ()
+    first_mask: Path | None = None
     num_images: int = 0
     num_labels: int = 0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
+import itertools
 import os
 from pathlib import Path
 
@@ -39,9 +41,18 @@ def recognise(place: Place) -> Layout:
             content = "images/, masks/ and classes.txt" if folder == place.root else "images or masks"
             raise UserError(f"{folder}: expected a folder with {content}, found no such folder. Correct the path.")
     listed = [trees.list_tree(folder) for folder in folders]
-    watched = [file.path for tree in listed for file in tree.files if file.suffix in (".json", ".csv", ".txt")]
-    states = tuple(_state(path) for path in [*watched[:_WATCHED], *([place.class_file] if place.class_file else [])])
-    return _recognised(place, tuple(tree.version for tree in listed), states)
+    versions = tuple(tree.version for tree in listed)
+    watched = _watched(tuple(folders), versions)
+    states = tuple(_state(path) for path in [*watched, *([place.class_file] if place.class_file else [])])
+    return _recognised(place, versions, states)
+
+
+@functools.lru_cache(maxsize=16)
+def _watched(folders: tuple[Path, ...], versions: tuple[int, ...]) -> tuple[Path, ...]:
+    """Returns the first annotation files, lists and tables."""
+    del versions
+    files = (file for folder in folders for file in trees.list_tree(folder).files)
+    return tuple(itertools.islice((each.path for each in files if each.suffix in (".json", ".csv", ".txt")), _WATCHED))
 
 
 def _state(path: Path) -> tuple[str, int]:
@@ -57,7 +68,9 @@ def _recognised(place: Place, versions: tuple[int, ...], states: tuple[tuple[str
     found = [layout for module in RECOGNISERS if (layout := module.recognise(place)) is not None]
     if not found:
         raise _nothing(place)
-    return max(found, key=lambda layout: layout.confidence)
+    best = max(found, key=lambda layout: layout.confidence)
+    masks = [item.labels[0] for item in best.items if item.labels] if best.form == "masks" else []
+    return dataclasses.replace(best, first_mask=min([*masks, *best.lone_labels], default=None))
 
 
 def _nothing(place: Place) -> UserError:

@@ -147,7 +147,7 @@ def prepare(source: Source) -> tuple[Source, str]:
     wanted: dict[str, list[Item]] = {}
     for split in source.split_names or splits(source):
         wanted[split], wrong = _items(source, split)
-        problems += [each for each in wrong if each not in problems]
+        problems += wrong
     items = list({item.image_id: item for chosen in wanted.values() for item in chosen}.values())
     unlabelled = {item.image_id for split, chosen in wanted.items() if _is_unlabelled(split, chosen) for item in chosen}
     seen = survey(items, layout, table.names)
@@ -313,8 +313,7 @@ def _first_palette(layout: Layout) -> tuple[mask_file.Colour, ...]:
     """Returns the palette of the first mask, () where it has none."""
     if layout.form != "masks":
         return ()
-    first = min((item.labels[0] for item in layout.items if item.labels), default=None)
-    first = min([*([first] if first else []), *layout.lone_labels], default=None)
+    first = layout.first_mask
     if first is None or first.suffix.lower() == ".npy":
         return ()
     try:
@@ -479,7 +478,8 @@ def _orientation_notes(seen: Sequence[Seen], reading: Reading) -> list[str]:
         for each in turned
         if each.head is not None
         and each.facts is not None
-        and each not in both
+        and each.head.orientation >= 5
+        and each.head.width != each.head.height
         and (each.facts.width, each.facts.height) != (each.head.width, each.head.height)
     ]
     notes = [f"{len(turned)} photographs are turned by their EXIF orientation and are stored upright."]
