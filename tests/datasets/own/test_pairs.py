@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.own.pairing import Named, fold, pair
+from datasets.own.tree import File
 from datasets.source import Source
 from datasets.sources import folder
 from deeplab_tf.errors import UserErrors
@@ -55,6 +57,34 @@ def test_pairs_are_found_where_they_cannot_be_mistaken(tmp_path: Path, image: st
             np.testing.assert_array_equal(stored, truth(int(image_id[4:7])))
     else:
         is_right(make(tmp_path, image, mask))
+
+
+def test_a_longer_number_is_another_image() -> None:
+    def names(*stems: str) -> list[Named]:
+        return [Named(File(Path(f"{stem}.png"), ()), (), stem) for stem in stems]
+
+    assert pair(names("img_1"), names("img_12")).pairs == ()
+    assert pair(names("1_a"), names("21_a")).pairs == ()
+    found = pair(names("img_1", "img_12"), names("img_1_mask", "img_12_mask"))
+    assert [(image.stem, mask.stem) for image, mask in found.pairs] == [
+        ("img_1", "img_1_mask"),
+        ("img_12", "img_12_mask"),
+    ]
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    assert fold(unicodedata.normalize("NFC", "Ärger")) == fold(unicodedata.normalize("NFD", "ärger"))
+
+
+def test_a_mask_of_the_other_frame_is_told_where_the_frame_is_named(tmp_path: Path) -> None:
+    make(tmp_path)
+    exif = Image.Exif()
+    exif[274] = 6
+    for each in range(4):
+        turned = np.rot90(raw_trees.photo(24, 32, each))
+        Image.fromarray(turned).save(tmp_path / "images" / f"img_{each:03}.jpg", exif=exif)
+    is_right(tmp_path, mask_frame="upright")
+    is_told(tmp_path, "expected a mask of its image's size, 32x24", mask_frame="stored")
 
 
 def test_letters_with_dots_may_be_composed_or_not(tmp_path: Path) -> None:

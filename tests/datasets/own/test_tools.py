@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,16 @@ def test_one_mask_for_each_class(tmp_path: Path, mask: str) -> None:
             save_mask(tmp_path / mask.format(name=name, number=number), inside)
     raw_trees.write_list(tmp_path / "classes.txt", list(NAMES))
     assert "one mask for each class" in is_right(tmp_path)
+
+
+def test_of_masks_that_overlap_the_smaller_one_is_in_front(tmp_path: Path) -> None:
+    make(tmp_path, count=2)
+    shutil.rmtree(tmp_path / "masks")
+    for number in range(2):
+        save_mask(tmp_path / "masks" / "box" / f"img_{number:03}.png", np.full((HEIGHT, WIDTH), 255, np.uint8))
+        save_mask(tmp_path / "masks" / "disc" / f"img_{number:03}.png", (truth(number) == 1).astype(np.uint8))
+    _, labels, _ = read(tmp_path)
+    np.testing.assert_array_equal(labels["img_001"], np.where(truth(1) == 1, 1, 2))
 
 
 def strokes(values: np.ndarray) -> list[int]:
