@@ -39,20 +39,22 @@ def _experiments() -> dict[str, Config]:
                 model = ModelConfig(backbone, rates, kernel_size, hidden_units=0, scales=scales)
                 experiments[name] = Config(name, model, resnet_train, OptimizerConfig(base_lr=2.5e-4), CrfParams())
 
-    # A small backbone, not in the paper.
-    experiments["efficientnet_lite0_aspp"] = Config(
-        "efficientnet_lite0_aspp",
-        ModelConfig("efficientnet_lite0", (3, 6, 9, 12), hidden_units=0, output_stride=16),
-        TrainConfig(
-            iterations=1400,
-            batch_size=8,
-            crop_size=257,
-            augment_scales=(0.5, 0.75, 1.0, 1.25),
-            frozen_layers=("stem", "block0", "block1", "block2"),
-        ),
-        OptimizerConfig(name="adam", base_lr=2e-4, warmup=100, classifier_lr_mult=2.0),
-        CrfParams(),
-    )
+    # Small backbones, not in the paper.
+    for size in range(3):
+        name = f"efficientnet_lite{size}_aspp"
+        experiments[name] = Config(
+            name,
+            ModelConfig(f"efficientnet_lite{size}", (3, 6, 9, 12), hidden_units=0, output_stride=16),
+            TrainConfig(
+                iterations=1400,
+                batch_size=8,
+                crop_size=257,
+                augment_scales=(0.5, 0.75, 1.0, 1.25),
+                frozen_layers=("stem", "block0", "block1", "block2"),
+            ),
+            OptimizerConfig(name="adam", base_lr=2e-4, warmup=100, classifier_lr_mult=2.0),
+            CrfParams(),
+        )
     return experiments
 
 

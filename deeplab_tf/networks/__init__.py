@@ -52,6 +52,8 @@ BACKBONES: MutableMapping[str, type[Backbone]] = _Backbones(
         "resnet50": "resnet.ResNet50",
         "resnet101": "resnet.ResNet101",
         "efficientnet_lite0": "efficientnet.EfficientNetLite0",
+        "efficientnet_lite1": "efficientnet.EfficientNetLite1",
+        "efficientnet_lite2": "efficientnet.EfficientNetLite2",
     }
 )
 """What `model.backbone` may be."""

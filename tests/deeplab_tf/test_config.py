@@ -37,7 +37,8 @@ def test_every_network_of_the_contract_is_there():
     vgg = {f"vgg16_{head}" for head in ("7x7_r4", "4x4_r4", "4x4_r8", "large_fov", "aspp_s", "aspp_l")}
     heads = ("", "_large_fov", "_aspp")
     resnets = {f"resnet{d}{h}{m}" for d in (50, 101) for h in heads for m in ("", "_msc")}
-    assert set(EXPERIMENTS) == vgg | resnets | {"efficientnet_lite0_aspp"}
+    lites = {f"efficientnet_lite{size}_aspp" for size in range(3)}
+    assert set(EXPERIMENTS) == vgg | resnets | lites
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_experiments_have_the_solvers_of_the_release():
     assert (large_fov.optimizer.policy, large_fov.optimizer.step_size, large_fov.optimizer.gamma) == ("step", 2000, 0.1)
     assert large_fov.model.pool5a and not EXPERIMENTS["vgg16_aspp_l"].model.pool5a
     for config in EXPERIMENTS.values():
-        if config.model.backbone == "efficientnet_lite0":  # not the paper's
+        if config.model.backbone.startswith("efficientnet"):  # not the paper's
             continue
         assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 5e-4)
         assert config.train.crop_size == 321

