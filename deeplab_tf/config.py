@@ -98,6 +98,8 @@ class TrainConfig:
         seed: of the order, the augmentation, the dropout and the fresh weights.
         precision: float32, bfloat16 or float16.
         dropout: rate after fc6 and fc7.
+        ema_decay: of the average of the weights, such as 0.998; validation and model.weights.h5 take the average. 0 for
+            none, as in the paper.
         frozen_layers: groups of layers that keep their weights, such as conv1,conv2; saves time and memory.
         save_every: updates between two checkpoints.
         keep_checkpoints: how many of them stay.
@@ -119,6 +121,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "float32"
     dropout: float = 0.5
+    ema_decay: float = 0.0
     frozen_layers: tuple[str, ...] = ()
     save_every: int = 500
     keep_checkpoints: int = 3
@@ -136,6 +139,8 @@ class TrainConfig:
         _require_one_of("train.precision", self.precision, PRECISIONS)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"train.dropout must be at least 0 and below 1; got {self.dropout}.")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"train.ema_decay must be at least 0 and below 1; got {self.ema_decay}.")
         if self.augment_scales:
             _require_at_least("train.augment_scales", min(self.augment_scales), 0.1)
         if self.scale_range and not (len(self.scale_range) == 2 and 0.1 <= self.scale_range[0] <= self.scale_range[1]):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import files
+from deeplab_tf.training.averaging import averages
 from deeplab_tf.training.loss_watch import PROBATION
 
 _DATA, _INDEX = ".data-00000-of-00001", ".index"
@@ -69,6 +70,8 @@ class Checkpoints:
             **{re.sub(r"_\d+(?=/)", "", variable.path, count=1): variable.value for variable in optimizer.variables},
             "step": self._step,
         }
+        names = {id(variable): name for name, variable in self._named.items()}
+        self._average_of = {names[id(a.value)]: names[id(w.value)] for a, w in averages(model, optimizer)}
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -234,11 +237,19 @@ class Checkpoints:
                     os.remove(old + part)
 
     def _read(self, path: str) -> None:
-        """Assigns all variables, or none: everything is read, and its checksum compared, first."""
+        """Assigns all variables, or none: everything is read, and its checksum compared, first.
+
+        Averages that the checkpoint does not have, because there were none then, begin at its weights.
+        """
+        stored = tf.train.load_checkpoint(path)
+        names = [
+            self._average_of[name] if name in self._average_of and not stored.has_tensor(name) else name
+            for name in self._named
+        ]
         values = tf.raw_ops.RestoreV2(
             prefix=path,
-            tensor_names=list(self._named),
-            shape_and_slices=[""] * len(self._named),
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
             dtypes=[variable.dtype for variable in self.variables],
         )
         for (name, variable), value in zip(self._named.items(), values, strict=True):

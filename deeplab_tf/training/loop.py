@@ -25,6 +25,7 @@ from deeplab_tf.networks.deeplab import DeepLab, build_network
 from deeplab_tf.runtime import devices, memory
 from deeplab_tf.runtime.devices import MakeBatches
 from deeplab_tf.training import stop_signals, trained_images
+from deeplab_tf.training.averaging import averaged
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.layer_groups import check_fresh_layers, freeze
 from deeplab_tf.training.loss_watch import PROBATION, LossWatch
@@ -105,7 +106,8 @@ def train(
         if chief:
             if verdict:
                 print(f"warning: {verdict}")
-            print(f"trained to step {checkpoints.step}: {workdirs.save_weights(model, workdir)}")
+            with averaged(model, optimizer):
+                print(f"trained to step {checkpoints.step}: {workdirs.save_weights(model, workdir)}")
 
 
 def _trained_images(
@@ -250,6 +252,7 @@ def _build_solver(config: Config, model: DeepLab) -> keras.optimizers.Optimizer:
         momentum=solver.momentum,
         weight_decay=solver.weight_decay,
         beta_2=solver.beta_2,
+        ema_decay=config.train.ema_decay,
         loss_scaling=config.train.precision == "float16",
     )
 
@@ -421,7 +424,8 @@ class _Loop:
         settings = self._config.train
         due = done > 0 and (done % settings.eval_every == 0 or done == settings.iterations)
         if self._validation and due and not self._validation.has(done):
-            miou = self._validation.run(self._model, done, stopped)
+            with averaged(self._model, self._optimizer):
+                miou = self._validation.run(self._model, done, stopped)
             if miou is not None and self._summaries:
                 self._progress.say(self._validation.describe(done))
                 self._summaries.scalars(done, {"validation/miou": miou})

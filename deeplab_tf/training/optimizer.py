@@ -177,6 +177,7 @@ def build_optimizer(
     momentum: float,
     weight_decay: float,
     beta_2: float = 0.999,
+    ema_decay: float = 0.0,
     loss_scaling: bool = False,
 ) -> keras.optimizers.Optimizer:
     """Builds the solver.
@@ -188,16 +189,18 @@ def build_optimizer(
         momentum: of sgd.
         weight_decay: of kernels.
         beta_2: of adam, its memory of squared gradients.
+        ema_decay: of the average of the weights that the solver keeps beside them (`averaging`); 0 for none.
         loss_scaling: scale the loss dynamically, for float16. Gradients are unscaled before the decay is added.
 
     Raises:
         ValueError: another name.
     """
+    averaging = {"use_ema": ema_decay > 0, "ema_momentum": ema_decay}
     optimizer: keras.optimizers.Optimizer
     if name == "sgd":
-        optimizer = CaffeSGD(of_layers, weight_decay, learning_rate=schedule, momentum=momentum)
+        optimizer = CaffeSGD(of_layers, weight_decay, learning_rate=schedule, momentum=momentum, **averaging)
     elif name == "adam":
-        optimizer = PerLayerAdam(of_layers, weight_decay, learning_rate=schedule, beta_2=beta_2)
+        optimizer = PerLayerAdam(of_layers, weight_decay, learning_rate=schedule, beta_2=beta_2, **averaging)
     else:
         raise ValueError(f"the optimizer must be sgd or adam, got {name!r}.")
     return keras.optimizers.LossScaleOptimizer(optimizer) if loss_scaling else optimizer
