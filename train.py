@@ -14,6 +14,12 @@ from deeplab_tf.runtime.command_line import run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", "", "Network and solver, such as vgg16_large_fov or resnet101_aspp_msc.")
+flags.DEFINE_string(
+    "recipe",
+    "",
+    "How to train, for all experiments: small_data (some hundred to some thousand images) or fine_tune (to go on from "
+    "--init=WORKDIR). --set comes after it.",
+)
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("workdir", "", "Folder of this run: settings, checkpoints, TensorBoard events, weights.")
 flags.DEFINE_string("split", "", "Split to train on; by default trainaug where the data set has it, else train.")
@@ -60,14 +66,15 @@ def main() -> None:
     from datasets import pipeline
     from datasets.stored import tfrecord
     from deeplab_tf import config as configs
-    from deeplab_tf.experiments import experiment_config
+    from deeplab_tf.experiments import apply_recipe, experiment_config
     from deeplab_tf.training import dry_run
     from deeplab_tf.training import loop as training
     from deeplab_tf.training.idle_settings import idle_settings
     from deeplab_tf.training.trained_images import Images, TrainingData
     from deeplab_tf.training.validation import ValidationSplit
 
-    config = configs.override(experiment_config(FLAGS.experiment), FLAGS["set"].value)
+    config = apply_recipe(experiment_config(FLAGS.experiment), FLAGS.recipe)
+    config = configs.override(config, FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:
         raise UserError("--data_dir and --workdir are needed: the folder of datasets.convert, and one for this run.")
     if FLAGS.skip_damaged:

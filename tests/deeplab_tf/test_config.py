@@ -7,7 +7,7 @@ from deeplab_tf.config import Config, InferenceConfig, ModelConfig, TrainConfig,
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
-from deeplab_tf.experiments import EXPERIMENTS, experiment_config
+from deeplab_tf.experiments import EXPERIMENTS, RECIPES, apply_recipe, experiment_config
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -39,6 +39,40 @@ def test_every_network_of_the_contract_is_there():
     resnets = {f"resnet{d}{h}{m}" for d in (50, 101) for h in heads for m in ("", "_msc")}
     lites = {f"efficientnet_lite{size}_aspp" for size in range(3)}
     assert set(EXPERIMENTS) == vgg | resnets | lites
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_recipe_changes_the_training_and_never_the_network(name, recipe):
+    before, after = EXPERIMENTS[name], apply_recipe(EXPERIMENTS[name], recipe)
+    assert after.train.ema_decay > 0 and after.train.frozen_layers == ()
+    rest = {"train": before.train, "optimizer": before.optimizer}
+    assert dataclasses.replace(after, **rest) == before
+    assert Config.from_json(json.loads(json.dumps(after.to_json()))) == after
+
+
+def test_fine_tuning_is_shorter_and_slower():
+    before, after = EXPERIMENTS["resnet101"], apply_recipe(EXPERIMENTS["resnet101"], "fine_tune")
+    assert (after.train.iterations, after.optimizer.base_lr) == (5000, before.optimizer.base_lr / 4)
+    assert after.train.augmentation() == before.train.augmentation()
+
+
+def test_small_data_leaves_the_solver_and_what_set_says_wins():
+    before, after = EXPERIMENTS["resnet101"], apply_recipe(EXPERIMENTS["resnet101"], "small_data")
+    assert after.optimizer == before.optimizer and after.train.iterations == before.train.iterations
+    assert after.train.scale_range == (0.5, 1.5) and not after.train.augment_scales
+    assert override(after, ["train.ema_decay=0"]).train.ema_decay == 0
+
+
+def test_an_unknown_recipe_is_refused_and_none_changes_nothing():
+    assert apply_recipe(EXPERIMENTS["resnet101"], "") is EXPERIMENTS["resnet101"]
+    with pytest.raises(UserError, match=r"no recipe 'small' .*choose one of small_data, fine_tune"):
+        apply_recipe(EXPERIMENTS["resnet101"], "small")
+
+
+def test_an_average_without_end_is_refused():
+    with pytest.raises(ValueError, match=r"ema_decay must be at least 0 and below 1; got 1"):
+        TrainConfig(ema_decay=1.0)
 
 
 @pytest.mark.parametrize(
