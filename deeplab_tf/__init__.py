@@ -13,7 +13,7 @@ Letters: B batch, H W pixels, h w score-map cells, C channels, K classes, N = H*
 The rooms:
 
     paper                     room              files
-    Sec. 3.1  atrous conv.    layers/           atrous atrous_depthwise winograd
+    Sec. 3.1  atrous conv.    layers/           atrous atrous_depthwise depthwise_gradient winograd
               other layers                      conv_batch_norm pooling dropout resize
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet

@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers.atrous import check_implementation, check_layer, deinterlace, feature_map, interlace
+from deeplab_tf.layers.depthwise_gradient import depthwise_conv2d_same
 from deeplab_tf.layers.resize import spatial_shape
 
 
@@ -38,12 +39,12 @@ def atrous_depthwise_conv2d(
     x = feature_map(x, rate)
     check_implementation(implementation)
     if rate == 1:
-        return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME")
+        return depthwise_conv2d_same(x, kernel)
     if not all(size % 2 for size in kernel.shape[:2]):
         raise ValueError(f"an atrous depthwise kernel has odd sides, got {kernel.shape[0]}x{kernel.shape[1]}.")
     if implementation == "dilated":
         return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate])
-    phases = tf.nn.depthwise_conv2d(deinterlace(x, rate), kernel, strides=[1, 1, 1, 1], padding="SAME")
+    phases = depthwise_conv2d_same(deinterlace(x, rate), kernel)
     return interlace(phases, rate, *spatial_shape(x))
 
 

@@ -192,6 +192,6 @@ class DepthwiseConvBatchNorm(_FrozenBatchNorm):
         return kernel * scale[:, tf.newaxis]
 
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if self.rate > 1:
+        if self.stride == 1:
             return atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation)
         return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME")

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deeplab_tf.layers.depthwise_gradient import kernel_gradients_in_pieces
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.training import losses
 
@@ -76,7 +77,7 @@ def build_train_step(
         def gradients_of(
             images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, counts: tf.Tensor
         ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            with tf.GradientTape() as tape:
+            with tf.GradientTape() as tape, kernel_gradients_in_pieces():
                 sums = term_sums(images, labels, seeds)
                 terms = tf.math.divide_no_nan(tf.stack(sums), counts)  # [terms]
                 loss = tf.reduce_sum(terms) / iter_size
