@@ -9,6 +9,7 @@ defaults are the layers of EfficientNet-Lite0's stages 5 and 6 at output stride 
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -27,17 +28,29 @@ flags.DEFINE_list("rates", ["2", "4"], "Rates.")
 flags.DEFINE_integer("rounds", 15, "Timed calls of each.")
 
 
-def forward_and_backward(implementation: str, rate: int, x: Any, kernel: Any) -> Callable[[], Any]:
-    """Returns a function that convolves and differentiates with respect to map and kernel."""
+def forward_and_backward(
+    implementation: str, rate: int, x: Any, kernel: Any, pieces: bool = False
+) -> Callable[[], Any]:
+    """Returns a function that convolves and differentiates with respect to map and kernel.
+
+    Args:
+        implementation: see `atrous_depthwise_conv2d`.
+        rate: of the convolution.
+        x: the map.
+        kernel: the kernel.
+        pieces: take the kernel's gradient as training does, see `depthwise_gradient`.
+    """
     import tensorflow as tf
 
     from deeplab_tf.layers.atrous_depthwise import atrous_depthwise_conv2d
+    from deeplab_tf.layers.depthwise_gradient import kernel_gradients_in_pieces
 
     weights = tf.random.stateless_normal(x.shape, [0, 2])
 
     @tf.function
     def both() -> Any:
-        with tf.GradientTape() as tape:
+        how = kernel_gradients_in_pieces() if pieces else contextlib.nullcontext()
+        with tf.GradientTape() as tape, how:
             tape.watch([x, kernel])
             loss = tf.reduce_sum(weights * atrous_depthwise_conv2d(x, kernel, rate, implementation))
         return [tf.reduce_sum(gradient) for gradient in tape.gradient(loss, [x, kernel])]
@@ -57,6 +70,7 @@ def main() -> None:
     for rate in map(int, FLAGS.rates):
         # At rate 1 both are the same call: what a convolution without holes costs.
         functions = {name: forward_and_backward(name, rate, x, kernel) for name in IMPLEMENTATIONS}
+        functions["deinterlace in pieces"] = forward_and_backward("deinterlace", rate, x, kernel, pieces=True)
         functions["rate 1"] = forward_and_backward("dilated", 1, x, kernel)
         seconds: dict[str, list[float]] = {name: [] for name in functions}
         for number in range(FLAGS.rounds + 2):  # the first two prepare
