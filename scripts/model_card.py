@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from deeplab_tf.inference.answers import Answer
+    from deeplab_tf.evaluation.results import Result
 
 BEGIN, END = "<!-- figures", "<!-- end of figures"
 CONFUSIONS = 5
@@ -51,9 +51,9 @@ def measure(model_dir: str, data_dir: str, split_name: str) -> tuple[dict[str, A
     from datasets.stored import tfrecord
     from deeplab_tf import workdir
     from deeplab_tf.evaluation.evaluate import evaluate
+    from deeplab_tf.evaluation.results import segment_examples
     from deeplab_tf.evaluation.sizes import ObjectSizes
-    from deeplab_tf.inference.answers import answer_all
-    from deeplab_tf.inference.probabilities import build_predictor
+    from deeplab_tf.export.load import segmenter_of_network
     from deeplab_tf.runtime.progress import show_progress
 
     model, config = workdir.load(model_dir)
@@ -70,11 +70,12 @@ def measure(model_dir: str, data_dir: str, split_name: str) -> tuple[dict[str, A
     for flip in (False, True):
         stored = pipeline.evaluation_examples(data_dir, split_name, split.skipped)
         examples = ((image_id.decode(), image, labels) for image_id, image, labels in stored.as_numpy_iterator())
-        predict = build_predictor(model, dataclasses.replace(config.inference, flip=flip))
-        answers = show_progress(answer_all(predict, examples, config.crf), split.count)
+        asked = dataclasses.replace(config, inference=dataclasses.replace(config.inference, flip=flip))
+        segmenter = segmenter_of_network(model, asked).with_crf("tf")
+        results = show_progress(segment_examples(segmenter, examples), split.count)
         found = [ObjectSizes(info.num_classes, background) for _ in range(2)]
         with tempfile.TemporaryDirectory() as folder:
-            watched = _counting(answers, found)
+            watched = _counting(results, found)
             evaluations.append(evaluate(watched, split.count, info, with_crf=True, out_dir=folder))
         sizes.append(found)
     plain, flipped = (evaluation.metrics for evaluation in evaluations)
@@ -92,7 +93,7 @@ def measure(model_dir: str, data_dir: str, split_name: str) -> tuple[dict[str, A
         },
         "confusions": confusions(evaluations[0].matrices[0], info.class_names),
         "worst": [
-            {"image": scored.answer.image_id, "miou": scored.mious[0], "with_crf": scored.mious[1]}
+            {"image": scored.result.image_id, "miou": scored.mious[0], "with_crf": scored.mious[1]}
             for scored in evaluations[0].worst
         ],
         "speed": {
@@ -106,12 +107,12 @@ def measure(model_dir: str, data_dir: str, split_name: str) -> tuple[dict[str, A
     return card, plain
 
 
-def _counting(answers: Iterable[Answer], found: list[Any]) -> Iterator[Answer]:
-    """Passes answers on; network and CRF are counted by size of object."""
-    for answer in answers:
-        for sizes, predicted in zip(found, answer.predictions, strict=True):
-            sizes.update(answer.labels, predicted)
-        yield answer
+def _counting(results: Iterable[Result], found: list[Any]) -> Iterator[Result]:
+    """Passes results on; network and CRF are counted by size of object."""
+    for result in results:
+        for sizes, predicted in zip(found, result.predicted, strict=True):
+            sizes.update(result.truth, predicted)
+        yield result
 
 
 def confusions(matrix: np.ndarray, class_names: tuple[str, ...]) -> list[dict[str, Any]]:
