@@ -67,7 +67,8 @@ def variants(iterations: int) -> list[Variant]:
     """Returns all variants of a training of so many updates; rates are halved, for output stride 16 instead of 8."""
     base = "aspp_l"
     step = ("optimizer.policy=step", f"optimizer.step_size={max(1, iterations // 3)}")
-    dense = ("--set=model.output_stride=8",)
+    coarse = ("model.output_stride=32", "model.rates=2,3,5,6")
+    dense = "--set=model.output_stride={}"  # eval.py takes the rates with it
     crf = ("--crf", "--trimap")
     return [
         Variant(base, "ASPP-L, poly, batch 8, scale augmentation"),
@@ -98,14 +99,23 @@ def variants(iterations: int) -> list[Variant]:
         Variant("crf_band_crf", "the same after the CRF", "Fig. 10", "crf_band", None, crf, base, "trimap.crf.5"),
         Variant(
             "stride_8",
-            "output stride 8 by atrous convolution, the same weights",
+            "output stride 8 in evaluation, the same weights",
             "Sec. 3.1",
             base,
             None,
-            (*dense, "--set=model.rates=6,12,18,24"),
+            (dense.format(8),),
             base,
         ),
-        Variant("stride_8_no_atrous", "output stride 8, the head's rates left alone", "", base, None, dense, base),
+        Variant("stride_32", "output stride 32: no atrous convolution in the backbone", "Sec. 3.1", base, coarse),
+        Variant(
+            "stride_32_at_16",
+            "the same weights at output stride 16 in evaluation",
+            "Sec. 3.1",
+            "stride_32",
+            None,
+            (dense.format(16),),
+            "stride_32",
+        ),
     ]
 
 
