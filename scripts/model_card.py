@@ -9,6 +9,7 @@ that begin with `<!-- figures` and `<!-- end of figures`. The rest of README.md 
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -183,17 +184,18 @@ def render(card: dict[str, Any], command: str) -> str:
     ]
     lines.append("")
     told = [f"{_percent(c['share'])} % of {c['truth']} is taken for {c['predicted']}" for c in card["confusions"]]
-    worst = [f"{entry['image']} ({_percent(entry['miou'])})" for entry in card["worst"]]
+    worst = [f"{entry['image']} ({_percent(entry['with_crf'])})" for entry in card["worst"]]
     speed = card["speed"]
-    lines += [
-        f"**Where it fails.** {'; '.join(told)}. The images with the lowest mean IoU: {', '.join(worst)}.",
-        "",
+    paragraphs = [
+        f"**Where it fails.** {'; '.join(told)}. The images with the lowest mean IoU after the CRF:"
+        f" {', '.join(worst)}.",
         f"**Speed.** {speed['network']:.2f} s an image, {speed['network, --flip']:.2f} s with `--flip`; the CRF takes"
-        f" {speed['CRF']:.2f} s ({speed['machine']}; medians over the images). The weights are"
-        f" {card['megabytes']:.1f} MB.",
-        "",
-        f"{END} -->",
+        f" {speed['CRF']:.2f} s ({speed['machine']}; medians over the images, with whatever else the machine did). The"
+        f" weights are {card['megabytes']:.1f} MB.",
     ]
+    for paragraph in paragraphs:
+        lines += [textwrap.fill(paragraph, 118, break_long_words=False, break_on_hyphens=False), ""]
+    lines.append(f"{END} -->")
     return "\n".join(lines)
 
 
