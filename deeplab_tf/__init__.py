@@ -35,11 +35,12 @@ The rooms:
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
-              files, pictures images/           files orientation decode video visualize fit mean
+              files, pictures images/           files orientation decode sources results polygons
+                                                video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
-                                                progress beam beam_worker protobuf
+                                                progress written beam beam_worker protobuf
     Tables    the networks    .                 experiments config
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction

@@ -406,7 +406,7 @@ def _colour_of_fewer_bits(image: Image.Image, data: bytes, name: StrPath, say: S
 
     Returns None for all others.
     """
-    if image.mode not in ("RGB", "RGBA") or max(high for _, high in image.getextrema()[:3]) >= 64:
+    if image.mode not in ("RGB", "RGBA") or np.asarray(image)[..., :3].max() >= 64:
         return None
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):

@@ -45,7 +45,8 @@ class Sources:
 
     def describe_left_out(self) -> str:
         """Says what was left out, "" where nothing was."""
-        return ", ".join(f"{count} {what}" for what, count in self.left_out.most_common())
+        found = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+        return ", ".join(f"{count} {what}" for what, count in found)
 
 
 def find_sources(images: str | Sequence[str], out_dir: str, recursive: bool = False) -> Sources:

@@ -283,6 +283,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return parse_json(file.read())
 
 
+def make_folder_of(path: str) -> None:
+    """Makes the folder that a file is to be in.
+
+    Raises:
+        ItemError: the file system refuses its name.
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
 def make_folder(path: str, flag: str) -> None:
     """Makes a folder, with its parents, that the user named with a flag.
 
