@@ -33,6 +33,7 @@ The rooms:
               what a user sees                  dry_run summary progress stop_signals out_of_memory
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
+              stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
               files, pictures images/           files orientation decode sources results polygons

@@ -68,13 +68,17 @@ class Written:
             UserError: the list cannot be written.
         """
         self._add([{"file": name} for name in names])
-        yield
-        lines: list[dict[str, str | int]] = []
-        for name in names:
-            with contextlib.suppress(OSError):  # not written after all
-                found = os.stat(os.path.join(self._folder, name))
-                lines.append({"file": name, "size": found.st_size, "mtime_ns": found.st_mtime_ns})
-        self._add(lines)
+        try:
+            yield
+        finally:
+            self._add([self._state_of(name) for name in names])
+
+    def _state_of(self, name: str) -> dict[str, str | int]:
+        try:
+            found = os.stat(os.path.join(self._folder, name))
+        except OSError:  # not written after all: no file has this size
+            return {"file": name, "size": -1, "mtime_ns": 0}
+        return {"file": name, "size": found.st_size, "mtime_ns": found.st_mtime_ns}
 
     def _is_ours(self, name: str) -> bool:
         try:

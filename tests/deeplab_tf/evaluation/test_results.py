@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.params import CrfParams
@@ -95,3 +96,15 @@ def test_stopping_early_leaves_nothing_running():
     next(results)
     results.close()
     assert threading.active_count() == threads
+
+
+def test_an_image_without_a_result_is_left_out_where_that_is_allowed():
+    def network(image):
+        if image.shape[0] == 10:
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        return predict(image)
+
+    errors = []
+    results = segment_examples(Segmenter(network, INFO), map(example, range(3)), leave_out=errors.append)
+    assert [result.image_id for result in results] == ["image_0", "image_2"]
+    assert len(errors) == 1 and str(errors[0]).startswith("image_1: an image of 12x10 pixels does not fit into memory")

@@ -37,13 +37,23 @@ def test_what_the_user_edited_since_is_the_users(tmp_path):
     assert Written(str(tmp_path), "predict").others(["a.png"]) == ["a.png"]
 
 
-def test_a_killed_run_knows_what_it_was_writing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), Written(str(tmp_path), "predict").writing("a.png"):
-        (tmp_path / "a.png").write_text("ours")
-        raise KeyboardInterrupt
+def test_an_interrupted_run_knows_what_it_was_writing_and_a_killed_one_too(tmp_path):
+    for name in ("a.png", "killed.png"):
+        with pytest.raises(KeyboardInterrupt), Written(str(tmp_path), "predict").writing(name):
+            (tmp_path / name).write_text("ours")
+            raise KeyboardInterrupt
+    listed = (tmp_path / ".written_by_predict.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / ".written_by_predict.jsonl").write_text("".join(listed[:-1]))
     with open(tmp_path / ".written_by_predict.jsonl", "a") as file:
         file.write('{"file": "half')
-    assert Written(str(tmp_path), "predict").others(["a.png"]) == []
+    assert Written(str(tmp_path), "predict").others(["a.png", "killed.png"]) == []
+
+
+def test_a_file_that_was_not_written_after_all_may_be_the_users_later(tmp_path):
+    with Written(str(tmp_path), "eval").writing("metrics.json", "trimap.svg"):
+        files.write_text(str(tmp_path / "metrics.json"), "{}")
+    (tmp_path / "trimap.svg").write_text("mine")
+    assert Written(str(tmp_path), "eval").others(["metrics.json", "trimap.svg"]) == ["trimap.svg"]
 
 
 def test_threads_write_whole_lines(tmp_path):
