@@ -68,7 +68,8 @@ def dense_crf(
 
     Args:
         image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
-        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
+        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis. One-hot ones never change: the energy of
+            all other labels is 46. For labels take `hard_labels.probabilities_of_labels`.
         params: the constants of Eq. 3.
         backend: "compiled", kernels for the processor; "tf", TensorFlow ops; "pydensecrf", the C++ code that most
             others use; or "auto", see `choose_backend`. They agree to float32 rounding.
