@@ -62,7 +62,7 @@ def test_only_a_few_images_are_read_ahead_of_the_one_in_use():
 def test_the_network_goes_on_while_the_crf_works(monkeypatch):
     second_image_seen = threading.Event()
 
-    def slow_crf(image, probabilities, *_):
+    def slow_crf(image, probabilities, *_, **__):
         # Would wait in vain if the network only began when the CRF has ended.
         assert second_image_seen.wait(timeout=30)
         return probabilities
@@ -80,7 +80,7 @@ def test_the_network_goes_on_while_the_crf_works(monkeypatch):
 
 
 def test_a_failing_crf_is_reported_and_nothing_is_left_running(monkeypatch):
-    def missing(*_):
+    def missing(*_, **__):
         raise UserError("not installed")
 
     monkeypatch.setattr("deeplab_tf.inference.segmenter.dense_crf", missing)

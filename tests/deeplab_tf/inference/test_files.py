@@ -258,7 +258,9 @@ def test_an_image_too_large_for_the_crf_is_known_before_the_network_runs(folders
         seen.append(image.shape)
         return ask(image)
 
-    [error] = segment(folder, out, "labels", segmenter=Segmenter(watched, INFO, crf=CrfParams(iterations=1)))
+    [error] = segment(
+        folder, out, "labels", segmenter=Segmenter(watched, INFO, crf=CrfParams(iterations=1), crf_backend="tf")
+    )
     assert str(error).startswith(f"{folder / 'large.png'}: the dense CRF of an image of 3000x2000 pixels takes about")
     assert names(out) == ["small.png"] and seen == [(10, 20, 3)]
 
