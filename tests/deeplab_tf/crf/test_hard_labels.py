@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.hard_labels import probabilities_of_labels
@@ -48,3 +49,13 @@ def test_one_hot_labels_stay_and_labels_with_a_confidence_change():
 def test_what_means_no_labels_is_refused(labels, classes, gt_prob, says):
     with pytest.raises(ValueError, match=says):
         probabilities_of_labels(labels, classes, gt_prob)
+
+
+def test_the_crf_takes_pil_images_and_says_what_to_do_about_floats():
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 9, 3), np.uint8)
+    probabilities = probabilities_of_labels(LABELS, 3)
+    np.testing.assert_array_equal(
+        dense_crf(Image.fromarray(pixels), probabilities, PARAMS), dense_crf(pixels, probabilities, PARAMS)
+    )
+    with pytest.raises(ValueError, match=r"np.rint\(255 \* image\)"):
+        dense_crf(pixels / 255, probabilities, PARAMS)
