@@ -4,15 +4,19 @@
 
 For photos/cat.jpg it writes answers/cat.png, a palette PNG whose values are the class indices, and
 answers/cat_overlay.jpg, the image with the classes drawn over it. For photos/walk.mp4 it writes
-answers/walk_overlay.mp4, without sound. Answers that are there already are replaced.
+answers/walk_overlay.mp4, without sound. Polygons, cutouts, masks, tables: see --save.
 
-A file of a folder that cannot be read is left out and listed at the end, and the exit status is 1.
+  python predict.py --model=runs/large_fov --images='photos/*/*.jpg' --out=answers/ --save=cutout,shares --classes=cat
+
+Results of earlier runs are replaced; other files in --out are not, without --overwrite. A file of several that cannot
+be read is left out and listed at the end, and the exit status is 1.
 """
 
 from absl import flags
 
 from deeplab_tf import model_flags
 from deeplab_tf.errors import UserError
+from deeplab_tf.images import results
 from deeplab_tf.runtime.command_line import refuse_idle, run
 
 FLAGS = flags.FLAGS
@@ -20,14 +24,22 @@ flags.DEFINE_string(
     "model", "", "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite file."
 )
 model_flags.define(workdir=False)
-flags.DEFINE_string("images", "", "An image, a video, or a folder of images and videos.")
-flags.DEFINE_string("out", "", "Folder for the answers; those of the same names are replaced.")
+flags.DEFINE_multi_string(
+    "images",
+    [],
+    "An image, a video, a folder of them, a glob such as 'photos/*/*.jpg', or a .txt file with a path a line",
+)
+flags.DEFINE_bool("recursive", False, "Also take what is in the folders inside the folders of --images.")
+flags.DEFINE_string("out", "", "Folder for the results, which keep the sub-folders of the images.")
+flags.DEFINE_bool("overwrite", False, "Also replace files in --out that this command did not write.")
 flags.DEFINE_list(
     "save",
     ["labels", "overlay"],
-    "What to write. labels: OUT/STEM.png, of images. overlay: OUT/STEM_overlay.jpg, of videos OUT/STEM_overlay.mp4. "
-    "probabilities: OUT/STEM_probabilities.npy, float32 [H, W, classes], of images. frames: OUT/STEM/000000.png, the "
-    "labels of each frame of a video.",
+    f"What to write. {results.describe()}",
+)
+flags.DEFINE_list("classes", [], "What mask, cutout, polygons and coco are about; all but background by default.")
+flags.DEFINE_integer(
+    "batch_size", 1, "Images of one size, following each other, that the network takes at once.", lower_bound=1
 )
 flags.DEFINE_bool("crf", False, "Refine with the dense CRF.")
 flags.DEFINE_enum(
@@ -45,24 +57,38 @@ def main() -> int:
     import time
 
     from datasets import dataset_info
-    from deeplab_tf.inference.files import check_save, find_sources, segment_sources
+    from deeplab_tf.images.sources import find_sources
+    from deeplab_tf.inference.files import check_save, planned_files, segment_sources
     from deeplab_tf.runtime import files
+    from deeplab_tf.runtime.written import Written
 
     if not FLAGS.images or not FLAGS.out:
         raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
     if not FLAGS.crf:
         refuse_idle({"crf_backend": "--crf is not given"})
         model_flags.refuse_settings({"crf": "--crf is not given"})
-    sources = find_sources(FLAGS.images, FLAGS.out)
+    sources = find_sources(FLAGS.images, FLAGS.out, FLAGS.recursive)
     check_save(FLAGS.save, sources)
+    written = Written(FLAGS.out, "predict")
+    written.refuse_others(planned_files(sources, FLAGS.out, FLAGS.save), FLAGS.overwrite)
     loaded = model_flags.load_segmenter(FLAGS.model, dataset_info)
     segmenter = loaded.with_crf(FLAGS.crf_backend) if FLAGS.crf else loaded.segmenter
     files.make_folder(FLAGS.out, "--out")
     begin = time.monotonic()
-    failures = segment_sources(segmenter, sources, FLAGS.out, FLAGS.save)
-    found = len(sources.images) + len(sources.videos)
+    failures = segment_sources(
+        segmenter,
+        sources,
+        FLAGS.out,
+        FLAGS.save,
+        classes=FLAGS.classes,
+        batch_size=FLAGS.batch_size,
+        written=written,
+    )
+    found = sources.count
     seconds = time.monotonic() - begin
     print(f"{found - len(failures)} of {found} file(s) segmented into {FLAGS.out} in {seconds:.1f} s")
+    if sources.left_out:
+        print(f"left out: {sources.describe_left_out()}")
     if failures:
         print("\n".join([f"{len(failures)} of {found} not, or not to the end:", *map(str, failures)]), file=sys.stderr)
     return 1 if failures else 0

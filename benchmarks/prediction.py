@@ -19,7 +19,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from deeplab_tf import workdir
 from deeplab_tf.images.files import read_pixels
-from deeplab_tf.inference.files import find_sources, segment_images, write_results
+from deeplab_tf.images.results import Results
+from deeplab_tf.images.sources import find_sources
+from deeplab_tf.inference.files import image_result, segment_images
 from deeplab_tf.inference.probabilities import build_predictor
 from deeplab_tf.inference.segmenter import Segmenter
 
@@ -49,7 +51,7 @@ def compare(segmenter: Segmenter, arguments: argparse.Namespace, folder: str) ->
     outs = {name: os.path.join(folder, name) for name in ("sequence", "overlap")}
     for out in outs.values():
         os.makedirs(out)
-        list(segment_images(segmenter, dict([first]), out, SAVE))
+        list(segment_images(segmenter, dict([first]), Results(out, SAVE)))
     seconds: dict[str, list[float]] = {name: [] for name in (*outs, "read", "network", "crf", "write")}
     for _ in range(arguments.rounds):
         begin = time.monotonic()
@@ -58,7 +60,7 @@ def compare(segmenter: Segmenter, arguments: argparse.Namespace, folder: str) ->
         for name, one in parts.items():
             seconds[name].append(one)
         begin = time.monotonic()
-        list(segment_images(segmenter, images, outs["overlap"], SAVE))
+        list(segment_images(segmenter, images, Results(outs["overlap"], SAVE)))
         seconds["overlap"].append(time.monotonic() - begin)
     names = sorted(os.listdir(outs["sequence"]))
     same = filecmp.cmpfiles(outs["sequence"], outs["overlap"], names, shallow=False)[0] == names
@@ -81,7 +83,7 @@ def in_sequence(segmenter: Segmenter, images: dict[str, str], out: str) -> dict[
         times.append(time.monotonic())
         prediction = segmenter.finish(image, output)
         times.append(time.monotonic())
-        write_results(segmenter, prediction, os.path.join(out, stem), SAVE)
+        Results(out, SAVE).write(stem, image_result(segmenter, path, prediction))
         times.append(time.monotonic())
         for name, begin, end in zip(seconds, times, times[1:], strict=False):
             seconds[name] += end - begin

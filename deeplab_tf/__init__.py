@@ -22,8 +22,9 @@ The rooms:
     Sec. 3.2  LargeFOV, ASPP                    aspp
     Sec. 3.2  several scales                    deeplab
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
-              in kernels                        compiled compiled_lattice compiled_filter compiled_mean_field
-              what they need                    compiled_rows compiled_cache compiled_team
+              compiled kernels                  compiled compiled_lattice compiled_filter compiled_mean_field
+                                                compiled_rows compiled_cache compiled_team
+              of hard labels                    hard_labels
     Fig. 5    belief maps                       maps
     Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
@@ -34,13 +35,15 @@ The rooms:
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
               object sizes                      sizes
+              stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description saved_model tflite warm_up load
-              files, pictures images/           files orientation decode video visualize fit mean
+              files, pictures images/           files orientation orientation_graph decode sources results
+                                                polygons video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
-                                                progress beam beam_worker protobuf
+                                                progress written beam beam_worker protobuf
     Tables    the networks    .                 experiments config
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction
@@ -51,6 +54,8 @@ The names below are loaded when they are first used, so `import deeplab_tf` does
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,6 +70,15 @@ if TYPE_CHECKING:
     from deeplab_tf.networks.restride import restride
     from deeplab_tf.weights import load_weights
     from deeplab_tf.workdir import load
+
+if "keras" not in sys.modules:
+    # Whatever ~/.keras/keras.json or another program's environment says: everything here is written for TensorFlow.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+elif sys.modules["keras"].config.backend() != "tensorflow":
+    raise ImportError(
+        f"Keras runs on {sys.modules['keras'].config.backend()} here, and deeplab_tf needs TensorFlow: import it"
+        " before keras, or set KERAS_BACKEND=tensorflow."
+    )
 
 __version__ = "0.1.0"
 

@@ -31,6 +31,10 @@ class UserErrors(UserError):
         return type(self), (self.problems,)
 
 
+class ItemError(UserError):
+    """What is wrong with one of many items, such as a name too long to write; the others can go on."""
+
+
 # A library may quote the bytes it stumbled over, all of them.
 _MOST_CHARACTERS = 300
 

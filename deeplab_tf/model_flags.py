@@ -192,6 +192,8 @@ def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = Non
         inside = "an exported model answers as it was exported; give it to export.py"
         refuse_settings({"model": inside, "inference": inside, "train": inside})
         return loader.load_segmenter(path, configure)
+    if path:
+        loader.check_workdir_path(path)
     if info_of is None:
         return loader.load_segmenter(path, configure, flags.FLAGS.best)
     return loader.segmenter_of_network(*load(path, info_of), path or flags.FLAGS.weights)

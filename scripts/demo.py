@@ -64,6 +64,7 @@ def main() -> None:
         "--workdir=demo/workdir",
         "--data_dir=demo/data",
         "--out=demo/eval",
+        "--overwrite",
         "--flip",
         "--crf",
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets import pipeline
 from deeplab_tf.images.video import write_video
 from tests.trained import weights
 
@@ -106,6 +107,45 @@ def test_eval_predict_and_export_give_the_same_answers(data, workdir, tmp_path):
     assert "expected a whole image" in one_line(named)
     again = command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'exported'}", check=False)
     assert "--overwrite" in one_line(again)
+
+
+def test_stored_labels_are_scored_and_missing_ones_listed(data, tmp_path):
+    stored = pipeline.evaluation_examples(str(data), "val", frozenset(), needs_labels=True).as_numpy_iterator()
+    first, *others = [(image_id.decode(), labels) for image_id, _, labels in stored]
+    for image_id, labels in others:
+        Image.fromarray(np.where(labels == 255, 0, labels).astype(np.uint8)).save(tmp_path / f"{image_id}.png")
+    flags = ("eval.py", f"--data_dir={data}", f"--predictions={tmp_path}", f"--out={tmp_path / 'out'}")
+    done = command(*flags, "--report", check=False)
+    assert done.returncode == 1 and "3 images, " in done.stdout
+    _, summary, listed = done.stderr.splitlines()
+    assert "1 of 4 images have no result" in summary and f"{first[0]}.png: expected this prediction" in listed
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["miou"], metrics["num_images"], metrics["num_left_out"]) == (1, 3, 1)
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Careful" in report and "1 of 4 images have no result" in report
+    (tmp_path / "out" / "metrics.json").write_text("mine")
+    assert "metrics.json would be replaced" in one_line(command(*flags, check=False))
+    assert "leave --crf, --flip out" in one_line(command(*flags, "--crf", "--flip", check=False))
+
+
+def test_an_exported_model_is_evaluated_like_its_workdir_and_pictures_of_others_are_kept(data, workdir, tmp_path):
+    command("export.py", f"--workdir={workdir}", f"--out={tmp_path / 'exported'}")
+    model = f"--model={tmp_path / 'exported' / 'saved_model' / '1'}"
+    for name, flag in (("workdir", f"--workdir={workdir}"), ("model", model)):
+        command("eval.py", flag, f"--data_dir={data}", f"--out={tmp_path / name}")
+    of_both = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("workdir", "model")]
+    assert of_both[0]["miou"] == pytest.approx(of_both[1]["miou"], abs=1e-6)
+
+    annotations = tmp_path / "ds" / "masks"
+    for folder in (annotations, tmp_path / "ds" / "images"):
+        folder.mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "a.png")
+    flags = ("predict.py", model, f"--images={annotations.parent / 'images'}", f"--out={annotations}", "--save=labels")
+    before = (annotations / "a.png").read_bytes()
+    assert "a.png would be replaced" in one_line(command(*flags, check=False))
+    assert (annotations / "a.png").read_bytes() == before
+    command(*flags, "--overwrite")
+    assert (annotations / "a.png").read_bytes() != before
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 from deeplab_tf.batch import records, storage
 from deeplab_tf.batch.blocks import Picture, SegmentedBlock, segment_block
 from deeplab_tf.batch.manifest import Entry
-from deeplab_tf.batch.plan import Block, is_record_file, png_name, record_png_name
+from deeplab_tf.batch.plan import Block, is_record_file, png_name, record_png_name, too_long
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
 from deeplab_tf.export.description import Description, Exported
@@ -146,6 +146,10 @@ def named_labels(block: Block, segmented: SegmentedBlock, request: Request) -> t
                 name = record_png_name(entry.input, root, entry.record) if entry.record else png_name(entry.input, root)
             except ValueError as error:
                 entries.append(Entry(entry.input, entry.record, reason=str(error)))
+                continue
+            reason = too_long(name) if storage.is_local(request.out) else ""
+            if reason:
+                entries.append(Entry(entry.input, entry.record, reason=reason))
                 continue
             entries.append(dataclasses.replace(entry, output=name))
             contents[name] = labels

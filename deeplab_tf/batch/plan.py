@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.errors import UserError
+
+_LONGEST_NAME_BYTES = 255
 
 
 class Block(NamedTuple):
@@ -90,6 +93,14 @@ def record_png_name(path: str, root: str, image_id: str) -> str:
     if not image_id or "\\" in image_id or "\0" in image_id or any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"image_id {image_id!r} cannot be the name of a file")
     return f"{_record_folder(path, root)}/{image_id}.png"
+
+
+def too_long(name: str) -> str:
+    """Says why this machine's file systems cannot have a file of this name, with slashes, and "" where they can."""
+    longest = max(len(os.fsencode(part)) for part in name.split("/"))
+    if longest <= _LONGEST_NAME_BYTES:
+        return ""
+    return f"its labels would have a name of {longest} bytes; a file's has at most {_LONGEST_NAME_BYTES}. Shorten it."
 
 
 def check_names(inputs: Iterable[str], root: str, done: Iterable[Entry], as_records: bool = False) -> None:

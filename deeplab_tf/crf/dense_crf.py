@@ -25,6 +25,7 @@ import numpy as np
 
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.files import ImageLike, pixels_of
 from deeplab_tf.runtime.threads import usable_cores
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _keeping = threading.Lock()
 
 
 def dense_crf(
-    image: np.ndarray,
+    image: ImageLike,
     probabilities: np.ndarray,
     params: CrfParams = CrfParams(),
     backend: str = "auto",
@@ -67,8 +68,9 @@ def dense_crf(
     number of classes, and is proved in `deeplab_tf.crf.pruning`.
 
     Args:
-        image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one.
-        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis.
+        image: uint8 [H, W, 3], RGB, 0..255: the stored image, never the mean-subtracted one; or a PIL image, or a path.
+        probabilities: float [H, W, K], 0..1, summing to 1 over the last axis. One-hot ones never change: the energy of
+            all other labels is 46. For labels take `hard_labels.probabilities_of_labels`.
         params: the constants of Eq. 3.
         backend: "compiled", kernels for the processor; "tf", TensorFlow ops; "pydensecrf", the C++ code that most
             others use; or "auto", see `choose_backend`. They agree to float32 rounding.
@@ -173,10 +175,10 @@ def sweep_w1(
 
 
 def _checked(
-    image: np.ndarray, probabilities: np.ndarray, min_probability: float | None, backend: str
+    image: ImageLike, probabilities: np.ndarray, min_probability: float | None, backend: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns uint8 [H, W, 3] and float32 [H, W, K], or raises what `dense_crf` does."""
-    image, probabilities = np.asarray(image), np.asarray(probabilities)
+    image, probabilities = pixels_of(image, "the CRF's image"), np.asarray(probabilities)
     _check_shapes(image, probabilities, min_probability)
     require_memory((image.shape[0], image.shape[1]), probabilities.shape[-1], backend)
     single = np.ascontiguousarray(probabilities, np.float32)
@@ -190,10 +192,6 @@ def _checked(
 
 
 def _check_shapes(image: np.ndarray, probabilities: np.ndarray, min_probability: float | None) -> None:
-    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
-        raise ValueError(
-            f"the CRF's image must be uint8 [H, W, 3], RGB 0..255 as stored, got {image.dtype} {list(image.shape)}."
-        )
     if probabilities.ndim != 3 or probabilities.shape[:2] != image.shape[:2] or 0 in probabilities.shape:
         raise ValueError(
             f"probabilities must be [H, W, K] with the image's height and width {list(image.shape[:2])}, "

@@ -20,6 +20,8 @@ from deeplab_tf.evaluation.trimap import Trimap
 from deeplab_tf.images import visualize
 from deeplab_tf.runtime import files
 
+FILES = ("metrics.json", "panel.png", "pictures", "trimap.svg")
+"""What `evaluate` writes."""
 PICTURES = 6
 EXTREMES = 4
 """How many of the best and of the worst images are kept for the report."""
@@ -77,7 +79,8 @@ def evaluate(
         out_dir: gets metrics.json, panel.png, pictures/, and trimap.svg if that is asked for.
 
     Returns:
-        `metrics` holds ratios in 0..1, seconds_per_image of the network (median), and images_per_second of everything.
+        `metrics` holds ratios in 0..1, num_images and how many of the split were left out (num_left_out),
+        seconds_per_image of the network (median; None for stored labels), and images_per_second of everything.
         The same metrics after the CRF are under "crf" (None without), and those of the bands under "trimap".
 
     Raises:
@@ -93,7 +96,9 @@ def evaluate(
     pictures = _Pictures(info, out_dir, with_crf)
     shown = set(np.linspace(0, num_examples - 1, PICTURES).round().astype(int).tolist())
     best, worst = _Extremes(EXTREMES, sign=1), _Extremes(EXTREMES, sign=-1)
-    network_seconds, crf_seconds = [], []
+    network_seconds: list[float] = []
+    crf_seconds: list[float] = []
+    num_images = 0
     options: dict[str, Any] = {"score_classes": score_classes, "absent_as_zero": absent_as_zero}
     begin = time.monotonic()
     for number, result in enumerate(results):
@@ -109,15 +114,18 @@ def evaluate(
         worst.add(scored, number)
         if number in shown:
             pictures.add(scored)
-        network_seconds.append(result.network_seconds)
+        num_images += 1
+        if result.network_seconds is not None:
+            network_seconds.append(result.network_seconds)
         if result.crf_seconds is not None:
             crf_seconds.append(result.crf_seconds)
     seconds = time.monotonic() - begin
     metrics: dict[str, Any] = matrices[0].summary(info.class_names, **options)
     metrics |= {
-        "num_images": len(network_seconds),
+        "num_images": num_images,
+        "num_left_out": num_examples - num_images,
         "seconds_per_image": _typical(network_seconds),
-        "images_per_second": len(network_seconds) / seconds,
+        "images_per_second": num_images / seconds,
         "crf": None,
     }
     if with_crf:

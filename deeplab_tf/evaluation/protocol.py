@@ -30,6 +30,13 @@ def describe_protocol(config: Config, *, crf: bool, crf_backend: str, absent_as_
         "Padding": padding,
         "Resizing": "corners aligned" if asked.align_corners else "corners not aligned",
         "Dense CRF": constants if crf else "not used",
+        **describe_scoring(absent_as_zero),
+    }
+
+
+def describe_scoring(absent_as_zero: bool) -> dict[str, str]:
+    """Says how labels were scored, wherever they come from, one line each."""
+    return {
         "Classes in neither labels nor answers": "count as 0" if absent_as_zero else "left out of the mean",
         "Scored": "all pixels of the split in one confusion matrix, at the images' own sizes",
     }

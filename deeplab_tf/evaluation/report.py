@@ -53,16 +53,25 @@ class About:
     warnings: Sequence[str] = ()
 
 
-def write_report(path: str, evaluation: Evaluation, config: Config, about: About) -> None:
+def write_report(
+    path: str, evaluation: Evaluation, config: Config | None, about: About, info: DatasetInfo | None = None
+) -> None:
     """Writes the page.
 
     Args:
         path: of the HTML file.
         evaluation: what was found.
-        config: network and data set.
+        config: network and data set; None for predictions that were stored.
         about: everything else.
+        info: the data set, where there is no `config`.
+
+    Raises:
+        ValueError: neither of them.
     """
-    metrics, info = evaluation.metrics, config.info
+    info = config.info if config is not None else info
+    if info is None:
+        raise ValueError("a report needs the classes: give config or info.")
+    metrics = evaluation.metrics
     parts = [
         f"<header><h1>{_text(about.title)}</h1>{_facts(metrics, about)}</header>",
         *(_card("Careful", f"<p>{_text(warning)}</p>", "warning") for warning in about.warnings),
@@ -231,13 +240,15 @@ def _gallery(results: Sequence[ScoredResult], info: DatasetInfo) -> str:
     return "".join(figures)
 
 
-def _settings(config: Config, about: About) -> str:
+def _settings(config: Config | None, about: About) -> str:
     facts = {
         "Command": about.command,
-        "Experiment": config.experiment,
+        **({"Experiment": config.experiment} if config is not None else {}),
         "Versions": f"Python {platform.python_version()}, TensorFlow {tf.__version__}, NumPy {np.__version__}",
         "Device": ", ".join(devices.gpu_names()) or f"CPU, {platform.machine()}",
     }
+    if config is None:
+        return _definitions(facts)
     settings = {name: value for name, value in config.to_json().items() if name != "dataset"}
     listed = html.escape(json.dumps(settings, indent=1))
     return f"{_definitions(facts)}<details><summary>All settings</summary><pre>{listed}</pre></details>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ class Result(NamedTuple):
         truth: int [H, W], or [0, 0].
         network: uint8 [H, W], the network's labels.
         refined: uint8 [H, W], those after the CRF, or None without.
-        network_seconds: from image to probabilities.
+        network_seconds: from image to probabilities; None where the labels were stored.
         crf_seconds: from these to refined ones, or None.
     """
 
@@ -34,7 +34,7 @@ class Result(NamedTuple):
     truth: np.ndarray
     network: np.ndarray
     refined: np.ndarray | None
-    network_seconds: float
+    network_seconds: float | None
     crf_seconds: float | None
 
     @property
@@ -44,7 +44,10 @@ class Result(NamedTuple):
 
 
 def segment_examples(
-    segmenter: Segmenter, examples: Iterable[Example], workers: int | None = None
+    segmenter: Segmenter,
+    examples: Iterable[Example],
+    workers: int | None = None,
+    leave_out: Callable[[UserError], None] | None = None,
 ) -> Generator[Result, None, None]:
     """Segments examples, as `segment_items` does.
 
@@ -52,12 +55,14 @@ def segment_examples(
         segmenter: the model.
         examples: a source that reads ahead by itself, such as a tf.data pipeline.
         workers: threads for the CRF; one for each core by default. So many images and four more are in memory.
+        leave_out: gets to know why an image has no result, such as that it does not fit into memory; the others go on.
+            None for an end at the first.
 
     Yields:
-        A result per example, in their order.
+        A result per example that can be segmented, in their order.
 
     Raises:
-        UserError: an image cannot be segmented, because the memory is too small or the CRF backend is missing.
+        UserError: the CRF backend is missing; or an image cannot be segmented, without `leave_out`.
     """
 
     def keep(example: Example, segmented: Segmented) -> Result:
@@ -68,6 +73,10 @@ def segment_examples(
     results = segment_items(segmenter, examples, lambda example: example[1], keep, reads_ahead=False, workers=workers)
     with contextlib.closing(results):
         for result in results:
-            if isinstance(result, Failure):
-                raise UserError(f"{result.item[0]}: {result.error}") from result.error
-            yield result
+            if not isinstance(result, Failure):
+                yield result
+                continue
+            error = UserError(f"{result.item[0]}: {result.error}")
+            if leave_out is None:
+                raise error from result.error
+            leave_out(error)

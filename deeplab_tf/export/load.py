@@ -7,6 +7,8 @@ gives functions for images of the size that the file takes; here they are made t
 from __future__ import annotations
 
 import dataclasses
+import glob
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -24,6 +26,7 @@ from deeplab_tf.inference.labels import labels_of
 from deeplab_tf.inference.probabilities import build_predictor, require_memory
 from deeplab_tf.inference.segmenter import Segmenter
 from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.weights import SUFFIXES
 
 
 class Backend(NamedTuple):
@@ -93,6 +96,7 @@ def load_segmenter(
     """
     if is_exported(path):
         return segmenter_of_export(path, load_exported(path), configure)
+    check_workdir_path(path)
     config = configure(workdir.read_config(path))
     return segmenter_of_network(*workdir.load(path, config, best=best), path)
 
@@ -115,6 +119,27 @@ def segmenter_of_export(
         takes_batches=exported.takes_batches,
     )
     return Loaded(path, segmenter, config, description.crf)
+
+
+def check_workdir_path(path: str) -> None:
+    """Refuses a path that is neither a workdir nor exported, and says what was probably meant.
+
+    Raises:
+        UserError: there is nothing, a weights file, or the folder around an exported model.
+    """
+    if os.path.isfile(os.path.join(path, workdir.CONFIG_FILE)):
+        return
+    if not os.path.exists(path):
+        raise UserError(f"{path} does not exist; name a workdir of train.py, or what export.py wrote.")
+    if os.path.isfile(path):
+        if path.lower().endswith(SUFFIXES):
+            raise UserError(f"{path} is a weights file: give it as --weights={path}, with --experiment and --dataset.")
+        raise UserError(f"{path} is no model that is known; name a workdir, a SavedModel or a .tflite file.")
+    inside = [os.path.join(path, *parts) for parts in (("saved_model", "1"), ("1",))]
+    inside += sorted(glob.glob(os.path.join(glob.escape(path), "*.tflite")))
+    meant = [candidate for candidate in inside if os.path.exists(candidate) and is_exported(candidate)]
+    if meant:
+        raise UserError(f"{path} holds an exported model: name {' or '.join(meant)}.")
 
 
 def is_exported(path: str) -> bool:

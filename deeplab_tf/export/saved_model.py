@@ -16,6 +16,7 @@ from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.warm_up import write_warm_up
 from deeplab_tf.images.decode import decode_image
+from deeplab_tf.images.orientation_graph import orientation_in_graph, turned_in_graph
 from deeplab_tf.inference.labels import labels_in_graph, labels_of
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
@@ -75,7 +76,8 @@ class _Servable(tf.Module):
         palette = tf.constant(self._palette, tf.uint8)
 
         def segment(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = tf.ensure_shape(decode_image(one), [*self._size, 3])
+            upright = turned_in_graph(decode_image(one), orientation_in_graph(one))
+            image = tf.ensure_shape(upright, [*self._size, 3])
             labels = labels_in_graph(self._answer(image[tf.newaxis]))[0]  # [H, W]
             colours = tf.gather(palette, tf.cast(labels, tf.int32))
             return tf.io.encode_png(labels[..., tf.newaxis]), tf.io.encode_png(colours)

@@ -1,20 +1,23 @@
 """Image files to pixels, as 8-bit RGB, with one-line complaints about what is wrong with it.
 
-Photographs are turned upright by their EXIF orientation. JPEGs become the pixels that TensorFlow gives with
-dct_method="INTEGER_ACCURATE".
+Photographs are turned upright by their EXIF orientation, and what is transparent is laid on white. JPEGs become the
+pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -29,15 +32,22 @@ DECODE_ERRORS = (
     EOFError,
     IndexError,
     TypeError,
+    RuntimeError,
+    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
 
 # Pillow knows many more. Some run programs (EPS starts Ghostscript), and none of them is what people take pictures in.
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""Of the files that are taken for images where a folder is named."""
+"""Of the files that are taken for images where a folder of a data set or a job is named."""
+READABLE_SUFFIXES = (
+    *SUFFIXES,
+    *(".jpe", ".jfif", ".gif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".dib", ".avif", ".heic", ".heif"),
+)
+"""Of the files that are taken for images where predict.py is given a folder: all of `FORMATS`."""
 STORED_FORMATS = ("JPEG", "PNG")
 """Formats of the images in records."""
 MAX_PIXELS = "DEEPLAB_MAX_PIXELS"
@@ -49,6 +59,10 @@ _MOST_PIXELS = 2**29 // 3
 StrPath = str | os.PathLike[str]
 ImageLike = np.ndarray | Image.Image | bytes | StrPath
 """What `pixels_of` takes."""
+
+
+Say = Callable[[str], None]
+"""Takes what was assumed of an image, a sentence that begins with the image's name."""
 
 
 class PixelLimit(NamedTuple):
@@ -65,13 +79,19 @@ class PixelLimit(NamedTuple):
     remedy: str
 
 
-def pixels_of(image: ImageLike, name: StrPath = "the image") -> np.ndarray:
+def warn(note: str) -> None:
+    """Says something of an image as Python does: once for each image, and as the caller has set it."""
+    warnings.warn(note, stacklevel=3)
+
+
+def pixels_of(image: ImageLike, name: StrPath = "the image", say: Say = warn) -> np.ndarray:
     """Returns the pixels of an image, whatever it comes as: the entrance of every function that segments one.
 
     Args:
         image: an array uint8 [H, W, 3], RGB; a PIL image, as `decode_pixels` converts it; the bytes of an image file;
             or its path.
         name: what messages call an image that is no path.
+        say: gets what is assumed of an image; by default it becomes a Python warning.
 
     Returns:
         uint8 [H, W, 3], RGB. An array is returned as it is.
@@ -81,14 +101,14 @@ def pixels_of(image: ImageLike, name: StrPath = "the image") -> np.ndarray:
         UserError: a file that `read_pixels` refuses.
     """
     if isinstance(image, bytes | bytearray | memoryview):
-        return decode_pixels(bytes(image), name)
+        return decode_pixels(bytes(image), name, say)
     if isinstance(image, str | os.PathLike):
-        return read_pixels(image)
+        return read_pixels(image, say)
     if isinstance(image, Image.Image):
         if 0 in image.size:
             raise UserError(f"{name}: expected an image with pixels, got {image.width}x{image.height}. Leave it out.")
         decode(image, name, "image")
-        return np.asarray(to_rgb(image, name))
+        return np.asarray(to_rgb(image, name, say))
     if not hasattr(image, "__array__"):
         raise ValueError(
             f"expected an image uint8 [H, W, 3], RGB 0..255, a PIL image, a path or bytes, got {type(image).__name__}."
@@ -125,11 +145,12 @@ def check_pixels(array: np.ndarray) -> np.ndarray:
     raise ValueError(f"expected an image uint8 [H, W, 3], RGB 0..255, got {array.dtype} {list(array.shape)}. {mend}")
 
 
-def read_pixels(path: StrPath) -> np.ndarray:
+def read_pixels(path: StrPath, say: Say = warn) -> np.ndarray:
     """Reads an image file.
 
     Args:
         path: an image of the formats that `FORMATS` lists, its first frame.
+        say: see `pixels_of`.
 
     Returns:
         See `decode_pixels`.
@@ -137,26 +158,33 @@ def read_pixels(path: StrPath) -> np.ndarray:
     Raises:
         UserError: the file is missing, empty, damaged, no image, or of a kind without a known value range.
     """
-    return decode_pixels(read_bytes(path, "image"), path)
+    return decode_pixels(read_bytes(path, "image"), path, say)
 
 
-def decode_pixels(data: bytes, name: StrPath = "the image") -> np.ndarray:
+def decode_pixels(data: bytes, name: StrPath = "the image", say: Say = warn) -> np.ndarray:
     """Decodes the bytes of an image file.
 
     Args:
-        data: of an image of the formats that `FORMATS` lists, its first frame.
+        data: of an image of the formats that `FORMATS` lists, its first page or frame; `say` gets to know of more.
         name: what messages call it.
+        say: see `pixels_of`.
 
     Returns:
-        uint8 [H, W, 3], RGB, upright as the EXIF orientation says. Palettes are looked up, CMYK is converted, alpha is
-        dropped, 16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps its high byte.
+        uint8 [H, W, 3], RGB, upright as the EXIF orientation says. Palettes are looked up, CMYK is converted, what is
+        transparent is laid on white, 16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps
+        its high byte. Where no value of 16 bits needs more than 14, 12 or 10 of them, these are scaled to 0..255, and
+        `say` gets to know.
 
     Raises:
         UserError: damaged, no image, too large, or of a kind without a known value range.
     """
     image = open_image(data, name, "image")
+    if _has_more(image):
+        say(f"{name}: it has several pages or frames; the first is taken.")
+    is_deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     decode(image, name, "image")
-    return np.asarray(to_rgb(image, name))
+    scaled = _colour_of_fewer_bits(image, data, name, say) if is_deep else None
+    return np.asarray(to_rgb(image, name, say)) if scaled is None else turned(scaled, orientation(image))
 
 
 def read_bytes(path: StrPath, kind: str) -> bytes:
@@ -195,9 +223,12 @@ def open_image(
         UserError: it is no image, has no pixels, or too many.
     """
     limit = limit or pixel_limit()
+    newer = _newer_format(data)
+    if newer in formats:
+        _require_reader(newer, name)
     try:
         with without_warnings():
-            image = Image.open(io.BytesIO(data), formats=formats)
+            image = Image.open(io.BytesIO(data), formats=_registered(formats))
     except Image.DecompressionBombError:
         raise _too_large(name, kind, limit, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0)}") from None
     except DECODE_ERRORS as error:
@@ -209,6 +240,71 @@ def open_image(
     if image.width * image.height > limit.pixels:
         raise _too_large(name, kind, limit, f"{image.width}x{image.height}")
     return image
+
+
+class _Reader(NamedTuple):
+    """What reads a newer format: a plug-in of Pillow, and how it is switched on."""
+
+    files: str
+    package: str
+    module: str
+    register: str
+
+
+_READERS = {
+    "HEIF": _Reader("HEIC photographs, as iPhones take them,", "pillow-heif", "pillow_heif", "register_heif_opener"),
+    "AVIF": _Reader("AVIF images", "pillow-avif-plugin", "pillow_avif", ""),
+}
+
+
+def _newer_format(data: bytes) -> str:
+    """Returns "HEIF" or "AVIF" as the brands at the beginning of a file say, "" for all others."""
+    if data[4:8] != b"ftyp":
+        return ""
+    brands = data[8 : max(12, min(int.from_bytes(data[:4], "big"), 256))]
+    if b"avif" in brands or b"avis" in brands:
+        return "AVIF"
+    return "HEIF" if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1")) else ""
+
+
+def _require_reader(file_format: str, name: StrPath) -> None:
+    """Switches the plug-in for a format on.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if file_format not in _registered(FORMATS) and not _register(file_format):
+        reader = _READERS[file_format]
+        raise UserError(
+            f"{name}: {reader.files} need a plug-in of Pillow: `pip install {reader.package}`. Or save it as JPEG."
+        )
+
+
+@functools.cache
+def _register(file_format: str) -> bool:
+    reader = _READERS[file_format]
+    try:
+        module = importlib.import_module(reader.module)
+    except ImportError:
+        return False
+    if reader.register:
+        getattr(module, reader.register)()
+    return True
+
+
+def _registered(formats: tuple[str, ...]) -> list[str]:
+    """Returns those of the formats that Pillow can read here."""
+    Image.init()
+    return [file_format for file_format in formats if file_format in Image.OPEN]
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Says whether an opened image has pages or frames after the first. Of phones' pictures (MPO) that says nothing."""
+    try:
+        with without_warnings():
+            return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except DECODE_ERRORS:
+        return False
 
 
 def pixel_limit() -> PixelLimit:
@@ -249,30 +345,79 @@ def decode(image: Image.Image, name: StrPath, kind: str) -> None:
         raise _undecodable(name, kind, in_short(error)) from None
 
 
-def to_rgb(image: Image.Image, name: StrPath) -> Image.Image:
+def to_rgb(image: Image.Image, name: StrPath, say: Say = warn) -> Image.Image:
     """Returns 8-bit RGB pixels, upright, and nothing else: no palette, transparency, colour profile or EXIF.
 
     Args:
         image: decoded.
         name: what messages call it.
+        say: see `pixels_of`.
 
     Raises:
         UserError: 32 bits a channel, or no way to RGB.
     """
     turn = orientation(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = Image.fromarray(((np.asarray(image).astype(np.int64) + 128) // 257).astype(np.uint8))
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray(_scaled_to_8_bits(values, _bits_of(values, name, say)))
     elif image.mode in ("I", "F"):
         raise UserError(
             f"{name}: expected an image of 8 or 16 bits a channel, got Pillow mode {image.mode} (32 bits), whose value"
             " range is unknown. Export it as an 8-bit PNG."
         )
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # straight to RGB, Pillow warns
     try:
+        if image.has_transparency_data:
+            return Image.fromarray(turned(on_white(np.asarray(image.convert("RGBA"))), turn))
         return Image.fromarray(turned(np.asarray(image.convert("RGB")), turn))
     except ValueError as error:
         raise UserError(f"{name}: expected an image that converts to RGB: {error}. Export it as an RGB PNG.") from None
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """Lays an image on white: what people see of it, whatever colours its transparent pixels hide.
+
+    Args:
+        rgba: uint8 [H, W, 4], alpha not multiplied into the colours.
+
+    Returns:
+        uint8 [H, W, 3], rounded to the nearest level.
+    """
+    alpha = rgba[..., 3:].astype(np.uint16)
+    return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+def _bits_of(values: np.ndarray, name: StrPath, say: Say) -> int:
+    """Returns how many bits values of 16 bits have: 10, 12 or 14 where none is larger, and says so; else 16."""
+    most = int(values.max())
+    bits = next((bits for bits in (10, 12, 14) if 0 < most < 2**bits), 16)
+    if bits < 16:
+        say(f"{name}: of its 16 bits the values need {bits} (up to {most}); these are scaled to the range of 8 bits.")
+    return bits
+
+
+def _scaled_to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
+    """Scales 0..2**bits - 1 to 0..255, uint8, rounded to the nearest."""
+    highest = 2**bits - 1
+    return ((values * 510 + highest) // (2 * highest)).astype(np.uint8)
+
+
+def _colour_of_fewer_bits(image: Image.Image, data: bytes, name: StrPath, say: Say) -> np.ndarray | None:
+    """Returns uint8 [H, W, 3] of a colour image of 16 bits that needs fewer: Pillow keeps high bytes, which are dark.
+
+    Returns None for all others.
+    """
+    if image.mode not in ("RGB", "RGBA") or np.asarray(image)[..., :3].max() >= 64:
+        return None
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
+        return None
+    if values.ndim != 3 or values.shape[-1] not in (3, 4) or not values[..., :3].any():
+        return None
+    values = values.astype(np.int64)
+    colours = _scaled_to_8_bits(values[..., 2::-1], _bits_of(values[..., :3], name, say))
+    if values.shape[-1] == 3:
+        return colours
+    return on_white(np.dstack([colours, _scaled_to_8_bits(values[..., 3], 16)]))
 
 
 def _undecodable(name: StrPath, kind: str, reason: str) -> UserError:

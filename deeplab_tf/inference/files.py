@@ -1,8 +1,7 @@
 """Image and video files to files of results: what predict.py does when its model is loaded.
 
-photos/cat.jpg   OUT/cat.png                 labels: class indices, with a palette
-                 OUT/cat_overlay.jpg         overlay
-                 OUT/cat_probabilities.npy   probabilities: float32 [H, W, K]
+What is written of images: `deeplab_tf.images.results`. Of videos:
+
 photos/walk.mp4  OUT/walk_overlay.mp4        overlay
                  OUT/walk/000000.png         frames: the labels of each frame
 """
@@ -11,83 +10,54 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
-from collections.abc import Collection, Iterator
-from typing import NamedTuple
+import threading
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import tqdm
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import ItemError, UserError
 from deeplab_tf.images import visualize
-from deeplab_tf.images.files import SUFFIXES as IMAGE_SUFFIXES
-from deeplab_tf.images.video import SUFFIXES as VIDEO_SUFFIXES
+from deeplab_tf.images.files import read_pixels
+from deeplab_tf.images.results import OF_ALL, OF_IMAGES, OF_VIDEOS, SAVE, Results, files_of, labels_of_names
+from deeplab_tf.images.results import Segmented as ImageResult
+from deeplab_tf.images.sources import Sources, find_sources
 from deeplab_tf.images.video import VideoReader, write_video
-from deeplab_tf.inference.pipeline import segment_all
+from deeplab_tf.inference.pipeline import Failure, Segmented, segment_all, segment_items
 from deeplab_tf.inference.segmenter import Prediction, Segmenter
 from deeplab_tf.runtime import files
 from deeplab_tf.runtime.progress import show_progress
 from deeplab_tf.runtime.threads import map_in_order
+from deeplab_tf.runtime.written import Written
 
-OF_IMAGES = ("labels", "overlay", "probabilities")
-OF_VIDEOS = ("overlay", "frames")
-SAVE = tuple(dict.fromkeys(OF_IMAGES + OF_VIDEOS))
-"""What can be saved."""
+__all__ = ["Notes", "check_save", "find_sources", "planned_files", "segment_images", "segment_sources", "segment_video"]
 
 UNKNOWN_RATE = 25.0
 """Frames per second of the overlay where a video does not say its own."""
 
 
-class Sources(NamedTuple):
-    """What to segment: paths by the stems of their results' names, in alphabetical order.
+class Notes:
+    """What was assumed of images: the first few notes are printed at once, the others counted."""
 
-    Attributes:
-        images: of image files.
-        videos: of video files.
-        of_folder: they were found in a folder, so that one of them may be left out.
-    """
+    SHOWN = 5
 
-    images: dict[str, str]
-    videos: dict[str, str]
-    of_folder: bool
+    def __init__(self) -> None:
+        self._count = 0
+        self._guard = threading.Lock()
 
+    def add(self, note: str) -> None:
+        """Takes a note; for any thread."""
+        with self._guard:
+            self._count += 1
+            if self._count <= self.SHOWN:
+                tqdm.tqdm.write(f"note: {note}", file=sys.stderr)
 
-def find_sources(path: str, out_dir: str) -> Sources:
-    """Lists the images and videos that a path means.
-
-    Args:
-        path: a file, which is a video if its name ends like one's; or a folder. Of a folder, hidden files are left out,
-            and those that end neither like an image nor like a video.
-        out_dir: where the results are to go.
-
-    Raises:
-        UserError: there are none, two would get results of one name, or results would replace what is to be segmented.
-    """
-    if not os.path.exists(path):
-        raise UserError(f"--images={path} does not exist; name an image, a video, or a folder of them.")
-    sources = Sources({}, {}, os.path.isdir(path))
-    if not sources.of_folder:
-        stem, suffix = os.path.splitext(os.path.basename(path))
-        (sources.videos if suffix.lower() in VIDEO_SUFFIXES else sources.images)[stem] = path
-        if os.path.realpath(path) == os.path.realpath(os.path.join(out_dir, f"{stem}.png")):
-            raise UserError(f"the labels of {path} would replace it; name another folder with --out.")
-        return sources
-    if os.path.realpath(path) == os.path.realpath(out_dir):
-        raise UserError(f"--out={out_dir} is the folder of the images, which answers may replace; name another.")
-    for name in sorted(os.listdir(path)):
-        stem, suffix = os.path.splitext(name)
-        if name.startswith(".") or suffix.lower() not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-            continue
-        kind = sources.videos if suffix.lower() in VIDEO_SUFFIXES else sources.images
-        source = os.path.join(path, name)
-        if stem in kind:
-            raise UserError(f"{kind[stem]} and {source} would get answers of the same names; rename one.")
-        kind[stem] = source
-    if not sources.images and not sources.videos:
-        raise UserError(
-            f"--images={path} holds no image ({', '.join(IMAGE_SUFFIXES)}) and no video ({', '.join(VIDEO_SUFFIXES)})."
-        )
-    return sources
+    def close(self) -> None:
+        """Says how many notes were not printed."""
+        if self._count > self.SHOWN:
+            tqdm.tqdm.write(f"note: and so on, {self._count - self.SHOWN} more of these.", file=sys.stderr)
 
 
 def check_save(save: Collection[str], sources: Sources) -> None:
@@ -99,7 +69,7 @@ def check_save(save: Collection[str], sources: Sources) -> None:
     unknown = [name for name in save if name not in SAVE]
     if unknown:
         raise UserError(f"--save knows {', '.join(SAVE)}; got {', '.join(unknown)}.")
-    for kind, found, possible in (("images", sources.images, OF_IMAGES), ("videos", sources.videos, OF_VIDEOS)):
+    for kind, found, possible in (("images", sources.images, OF_IMAGES), ("videos", sources.videos, tuple(OF_VIDEOS))):
         if found and not set(save) & set(possible):
             raise UserError(
                 f"--save={','.join(save)} saves nothing of {kind} such as {next(iter(found.values()))}: "
@@ -107,24 +77,60 @@ def check_save(save: Collection[str], sources: Sources) -> None:
             )
 
 
-def segment_sources(segmenter: Segmenter, sources: Sources, out_dir: str, save: Collection[str]) -> list[UserError]:
-    """Segments all images, then all videos, and says how far it is and what it cannot read.
+def planned_files(sources: Sources, out_dir: str, save: Collection[str]) -> list[str]:
+    """Lists the files of OUT that will be written, and the frames that are there already, relative to OUT.
+
+    Raises:
+        UserError: two results would be one file, as `a_mask.png` would be of a.jpg and of a_mask.jpg.
+    """
+    owners: dict[str, str] = {}
+    planned = [(file, path) for name, path in sources.images.items() for file, _ in files_of(name, save)]
+    planned += [(table.file, "the table") for kind, table in OF_ALL.items() if kind in save and sources.images]
+    if "overlay" in save:
+        planned += [(f"{name}_overlay.mp4", path) for name, path in sources.videos.items()]
+    for file, path in planned:
+        if owners.setdefault(file, path) != path:
+            raise UserError(f"{owners[file]} and {path} would both get an answer {file}; rename one.")
+    frames: list[str] = []
+    if "frames" in save:
+        for name in sources.videos:
+            with contextlib.suppress(OSError):
+                there = os.listdir(os.path.join(out_dir, name))
+                frames += [f"{name}/{file}" for file in there if re.fullmatch(r"\d{6,}\.png", file)]
+    return [*owners, *frames]
+
+
+def segment_sources(
+    segmenter: Segmenter,
+    sources: Sources,
+    out_dir: str,
+    save: Collection[str],
+    *,
+    classes: Sequence[str] = (),
+    batch_size: int = 1,
+    written: Written | None = None,
+) -> list[UserError]:
+    """Segments all images, then all videos, and says how far it is, what it assumes and what it cannot read.
 
     Args:
         segmenter: the model.
         sources: what to segment.
         out_dir: an existing folder; results that it has are replaced.
         save: of `SAVE`.
+        classes: the names of those that cutouts, masks and polygons are about; see `labels_of_names`.
+        batch_size: see `segment_items`.
+        written: gets to know what is written; None for not.
 
     Returns:
-        An error for each file of a folder that was not segmented, or not to its end.
+        An error for each file of several that was not segmented, not to its end, or not saved in all forms.
 
     Raises:
-        UserError: a file that was named itself cannot be read, a result cannot be written, or the CRF backend or the
+        UserError: a file that was named alone cannot be read, a result cannot be written, or the CRF backend or the
             model's probabilities are missing.
     """
     if "probabilities" in save and not segmenter.has_probabilities:
         raise UserError("this model answers labels only: leave probabilities out of --save, or take a SavedModel.")
+    labels = labels_of_names(classes, segmenter.info)
     failures: list[UserError] = []
 
     def report(error: UserError) -> None:
@@ -133,12 +139,16 @@ def segment_sources(segmenter: Segmenter, sources: Sources, out_dir: str, save: 
         failures.append(error)
         tqdm.tqdm.write(f"warning: {error}", file=sys.stderr)
 
+    results = Results(out_dir, save, written)
     if sources.images:
-        results = segment_images(segmenter, sources.images, out_dir, save)
-        for result in show_progress(results, len(sources.images)):
-            if isinstance(result, UserError):
-                report(result)
-    for stem, path in sources.videos.items():
+        try:
+            segmented = segment_images(segmenter, sources.images, results, labels, batch_size)
+            for result in show_progress(segmented, len(sources.images)):
+                if isinstance(result, UserError):
+                    report(result)
+        finally:  # what is in the tables took its time
+            results.write_tables(sources.images, segmenter.info)
+    for name, path in sources.videos.items():
         try:
             video = VideoReader(path)
         except UserError as error:
@@ -147,9 +157,13 @@ def segment_sources(segmenter: Segmenter, sources: Sources, out_dir: str, save: 
         with video:
             if video.frames_per_second is None and "overlay" in save:
                 tqdm.tqdm.write(f"{path} does not say its frame rate: the overlay gets {UNKNOWN_RATE:g} frames/s")
-            frames = segment_video(segmenter, video, os.path.join(out_dir, stem), save)
-            for _ in show_progress(frames, video.stated_frames, "frame"):
-                pass
+            try:
+                frames = segment_video(segmenter, video, results, name)
+                for _ in show_progress(frames, video.stated_frames, "frame"):
+                    pass
+            except ItemError as error:
+                report(error)
+                continue
             try:
                 video.check_complete()
             except UserError as error:
@@ -158,93 +172,94 @@ def segment_sources(segmenter: Segmenter, sources: Sources, out_dir: str, save: 
 
 
 def segment_images(
-    segmenter: Segmenter, images: dict[str, str], out_dir: str, save: Collection[str]
+    segmenter: Segmenter,
+    images: dict[str, str],
+    results: Results,
+    classes: tuple[int, ...] = (),
+    batch_size: int = 1,
 ) -> Iterator[UserError | None]:
-    """Segments image files; see `segment_all` for what happens at the same time.
+    """Segments image files; see `segment_items` for what happens at the same time.
 
     Args:
         segmenter: the model.
-        images: paths by the stems of their results' names.
-        out_dir: an existing folder.
-        save: any of `OF_IMAGES`; others do not concern images.
+        images: paths by the names of their results.
+        results: writes them.
+        classes: labels that cutouts, masks and polygons are about.
+        batch_size: see `segment_items`.
 
-    Returns:
-        For each image, in order, None when its results are written; or why there are none: it cannot be read, or does
-        not fit into memory.
-
-    Raises:
-        UserError: a result cannot be written, or the CRF backend is missing.
-    """
-    stems = {path: stem for stem, path in images.items()}
-
-    def write(path: str, prediction: Prediction) -> None:
-        write_results(segmenter, prediction, os.path.join(out_dir, stems[path]), save)
-
-    return segment_all(segmenter, ((path, path) for path in stems), write)
-
-
-def write_results(segmenter: Segmenter, prediction: Prediction, start: str, save: Collection[str]) -> None:
-    """Writes what a model predicts for an image.
-
-    Args:
-        segmenter: the model.
-        prediction: its result; probabilities that it lacks are not written.
-        start: of the files' names, in an existing folder.
-        save: any of `OF_IMAGES`; others do not concern images.
+    Yields:
+        For each image, in order, None when its results are written; or what is missing and why: it cannot be read, does
+        not fit into memory, or one of its results cannot be written.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: nothing can be written, or the CRF backend is missing.
     """
-    if "labels" in save:
-        _write_labels(f"{start}.png", segmenter, prediction)
-    if "overlay" in save:
-        visualize.save_image(f"{start}_overlay.jpg", segmenter.overlay(prediction))
-    if "probabilities" in save and prediction.probabilities is not None:
-        array = prediction.probabilities
-        files.write_atomically(f"{start}_probabilities.npy", lambda temporary: np.save(temporary, array))
+    notes = Notes()
+
+    def read(item: tuple[str, str]) -> np.ndarray:
+        return read_pixels(item[1], notes.add)
+
+    def write(item: tuple[str, str], segmented: Segmented) -> None:
+        results.write(item[0], image_result(segmenter, item[1], segmented.prediction, classes))
+
+    found = segment_items(segmenter, images.items(), read, write, batch_size=batch_size)
+    with contextlib.closing(found):
+        for result in found:
+            if not isinstance(result, Failure):
+                yield None
+            else:
+                named = f"{result.item[1]}: {result.error}" if result.is_read else str(result.error)
+                yield UserError(named)
+    notes.close()
 
 
-def segment_video(segmenter: Segmenter, video: VideoReader, start: str, save: Collection[str]) -> Iterator[None]:
+def image_result(segmenter: Segmenter, path: str, prediction: Prediction, classes: tuple[int, ...] = ()) -> ImageResult:
+    """Returns what is written of a prediction for an image."""
+    return ImageResult(path, *prediction, segmenter.info, classes)
+
+
+def segment_video(segmenter: Segmenter, video: VideoReader, results: Results, name: str) -> Iterator[None]:
     """Segments the frames of a video; see `segment_all` for what happens at the same time.
 
     Args:
         segmenter: the model.
         video: its frames are used up.
-        start: of the results' names, in an existing folder.
-        save: any of `OF_VIDEOS`; others do not concern videos.
+        results: where they go; of what is saved, `OF_VIDEOS` concern videos.
+        name: of the results.
 
     Yields:
         None, after each frame.
 
     Raises:
-        UserError: a result cannot be written, a frame does not fit into memory, or the CRF backend is missing.
+        ItemError: a frame does not fit into memory, or a result of this name cannot be written.
+        UserError: nothing can be written, or the CRF backend is missing.
     """
-    if "frames" in save:
-        files.make_folder(start, "--out")
+    start = os.path.join(results.out_dir, name)
+    files.make_folder_of(os.path.join(start, "frame") if "frames" in results.save else start)
 
-    def use(name: str, prediction: Prediction) -> np.ndarray | None:
-        if "frames" in save:
-            _write_labels(os.path.join(start, f"{name}.png"), segmenter, prediction)
-        return segmenter.overlay(prediction) if "overlay" in save else None
+    def use(frame: str, prediction: Prediction) -> np.ndarray | None:
+        if "frames" in results.save:
+            file = f"{name}/{frame}.png"
+            with results.listing(file):
+                path = os.path.join(results.out_dir, file)
+                visualize.save_palette_png(path, prediction.labels, segmenter.info.palette)
+        return segmenter.overlay(prediction) if "overlay" in results.save else None
 
     frames = ((f"{number:06d}", frame) for number, frame in enumerate(video.frames()))
     overlays = segment_all(segmenter, frames, use)
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(overlays))
         add = None
-        if "overlay" in save:
+        if "overlay" in results.save:
             rate = video.frames_per_second or UNKNOWN_RATE
+            stack.enter_context(results.listing(f"{name}_overlay.mp4"))
             add = stack.enter_context(write_video(f"{start}_overlay.mp4", video.size, rate))
 
         def encode(overlay: np.ndarray | UserError | None) -> None:
             if isinstance(overlay, UserError):
-                raise UserError(f"{video.path}, frame {overlay}")
+                raise ItemError(f"{video.path}, frame {overlay}")
             if add is not None and overlay is not None:
                 add(overlay)
 
         # In a thread of its own, because frames are encoded in their order.
         yield from stack.enter_context(contextlib.closing(map_in_order(encode, overlays)))
-
-
-def _write_labels(path: str, segmenter: Segmenter, prediction: Prediction) -> None:
-    visualize.save_palette_png(path, prediction.labels, segmenter.info.palette)

@@ -21,7 +21,7 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from deeplab_tf.crf.dense_crf import check_backend, needed_bytes
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import ItemError, UserError
 from deeplab_tf.images.files import ImageLike, pixels_of
 from deeplab_tf.inference.labels import labels_of
 from deeplab_tf.inference.segmenter import Prediction, Segmenter
@@ -99,7 +99,7 @@ def segment_items(
         items: whatever `read` makes pixels of. One thread takes them.
         read: from an item to uint8 [H, W, 3]; in several threads. A UserError that it raises is that item's failure.
         use: what to do with an item that is segmented, such as to write its labels. It gets several at a time, and not
-            always in order. What it raises ends the run.
+            always in order. An ItemError that it raises is that item's failure; anything else ends the run.
         reads_ahead: take and read items ahead in threads. False where the source does so itself, such as tf.data.
         batch_size: how many images of one size that follow each other the network sees at once, at most; more than 1
             if it takes batches.
@@ -147,7 +147,10 @@ def _segment_items(
             segmented = _finish(segmenter, run)
         except UserError as error:
             return Failure(item, error, is_read=True)
-        return use(item, segmented)
+        try:
+            return use(item, segmented)
+        except ItemError as error:
+            return Failure(item, error, is_read=True)
 
     def bytes_of(run: _Run | Failure[Item]) -> float:
         return 0.0 if isinstance(run, Failure) else _bytes_of(segmenter, run)
@@ -253,7 +256,7 @@ def segment_all(
 
     Returns:
         For each picture, in order, what `use` returned; or its error: the one that came with it or arose when it was
-        read, or, with its name, what kept it from being segmented. What `use` raises is raised.
+        read, or, with its name, what kept it from being segmented or used. What else `use` raises is raised.
 
     Raises:
         UserError: the CRF backend is not installed.

@@ -78,7 +78,8 @@ def _print_help() -> None:
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
         default = (flag.default_as_str or "").strip("'\"") if flag.default not in (None, "", [], False) else ""
         print(f"  --{flag.name}" + (f" (default {default})" if default else ""))
-        print(textwrap.fill(flag.help, width=100, initial_indent=" " * 6, subsequent_indent=" " * 6))
+        for line in flag.help.splitlines():
+            print(textwrap.fill(line, width=100, initial_indent=" " * 6, subsequent_indent=" " * 6))
 
 
 def _exit_with_line(message: str) -> NoReturn:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -15,9 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from deeplab_tf.errors import UserError
+from deeplab_tf.errors import ItemError, UserError
 
 _LONGEST_WAIT_SECONDS = 60
+_LONGEST_NAME_BYTES = 255
+# A file system says so of one name; other names can be written.
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ)
 
 
 @contextlib.contextmanager
@@ -28,10 +33,11 @@ def complete_or_absent(path: str) -> Iterator[str]:
         path: the file to be. Where the block fails, it stays as it was.
 
     Raises:
+        ItemError: the file system refuses the name; it is too long, for example.
         UserError: the folder cannot be written.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".writing.{name}")
+    temporary = os.path.join(folder, _temporary_name(name))
     try:
         with _only_writer(folder):
             try:
@@ -91,10 +97,22 @@ def write_folder_atomically(path: str, write: Callable[[str], None]) -> None:
         raise _unwritable(path, error) from error
 
 
+def _temporary_name(name: str) -> str:
+    """Returns a hidden name with the same ending, no longer than a name may be."""
+    temporary = f".writing.{name}"
+    if len(os.fsencode(temporary)) <= _LONGEST_NAME_BYTES:
+        return temporary
+    return f".writing.{hashlib.sha256(os.fsencode(name)).hexdigest()}{os.path.splitext(name)[1]:.16}"
+
+
 def _unwritable(path: str, error: OSError) -> UserError:
     """Says that a file or folder cannot be written; or, where the error is of another file, that this one cannot."""
+    if error.errno in _OF_THE_NAME:
+        return ItemError(f"cannot write {path}: the file system refuses the name ({error.strerror}). Shorten it.")
     folder, name = os.path.split(path)
-    ours = [os.path.join(folder, f"{prefix}{name}") for prefix in ("", ".writing.", ".replaced.")]
+    ours = [
+        os.path.join(folder, ours) for ours in (name, f".writing.{name}", f".replaced.{name}", _temporary_name(name))
+    ]
     other = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     if other and other != folder and not any(other == one or other.startswith(one + os.sep) for one in ours):
         return UserError(f"cannot open {other}: {error.strerror or error}. Check the file and its rights.")
@@ -263,6 +281,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """
     with open(path, encoding="utf-8") as file:
         return parse_json(file.read())
+
+
+def make_folder_of(path: str) -> None:
+    """Makes the folder that a file is to be in.
+
+    Raises:
+        ItemError: the file system refuses its name.
+        UserError: it cannot be made.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def make_folder(path: str, flag: str) -> None:

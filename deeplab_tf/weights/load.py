@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import zipfile
 from collections.abc import Callable, Iterator
@@ -23,19 +24,22 @@ _RELEASED: dict[str, Callable[[str], Iterator[tuple[str, np.ndarray]]]] = {
     ".caffemodel": caffemodel.read,
     ".pth": pytorch.read,
     ".pt": pytorch.read,
+    ".ckpt": pytorch.read,
     ".safetensors": safe_tensors.read,
 }
 SUFFIXES = (*_RELEASED, ".weights.h5", ".h5")
 
 
-def load_weights(model: DeepLab, path: str, seed: int = 0) -> LoadReport:
+def load_weights(model: DeepLab, path: str | os.PathLike[str], seed: int = 0) -> LoadReport:
     """Sets a model's weights from a file.
 
-    `.weights.h5` is what training writes. `.caffemodel` is a released Caffe network, `.pth` and `.pt` are what
-    PyTorch saves; `.npz` and `.safetensors` hold arrays under the same names: PyTorch's
+    What kind of file it is, its first bytes say, and where they do not, the end of its name, in small letters or
+    capitals. `.weights.h5` is what training writes. `.caffemodel` is a released Caffe network, `.pth`, `.pt` and
+    Lightning's `.ckpt` are what PyTorch saves; `.npz` and `.safetensors` hold arrays under the same names: PyTorch's
     (`base.layer3.block1.reduce.conv.weight`) or Caffe's (`conv1_1.weight`, `fc8_voc12.bias`), kernels OIHW. Any other
     `.h5` is a file of Keras applications, see `load_imagenet`. A classifier for another number of classes is
-    skipped, as are ImageNet's classifiers (`fc`, `fc1000`), and the report says so.
+    skipped, as are ImageNet's classifiers (`fc`, `fc1000`), and the report says so. What wraps all names, such as
+    `model.` or `_orig_mod.`, is left out, and the report says so too.
 
     Args:
         model: from `build_model`.
@@ -49,30 +53,34 @@ def load_weights(model: DeepLab, path: str, seed: int = 0) -> LoadReport:
         UserError: no such file, not readable, a name that matches nothing in the model, another shape, or a
             value that is not finite. The model is then unchanged.
     """
-    suffix = _known_suffix(path)
+    path = os.fspath(path)
+    suffix = _kind_of(path)
     if suffix == ".h5":
         return load_imagenet(model, path, seed)
     variables = variables_by_name(model)
     with _naming_the_file(path):
         if suffix == ".weights.h5":
             return assign(model, path, hdf5.read_own(path, variables))
-        return assign(model, path, names.match_released(_RELEASED[suffix](path), variables))
+        wrapper, tensors = _unwrapped(path, suffix)
+        report = assign(model, path, names.match_released(tensors, variables))
+        return dataclasses.replace(report, wrapper=wrapper)
 
 
-def list_tensors(path: str) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
+def list_tensors(path: str | os.PathLike[str]) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
     """Lists what a weights file of any known format holds: name in the file, dtype and shape there.
 
     Raises:
         UserError: no such file, or not readable.
     """
-    suffix = _known_suffix(path)
+    path = os.fspath(path)
+    suffix = _kind_of(path)
     with _naming_the_file(path):
         if suffix in _RELEASED:
             return [(name, array.dtype, array.shape) for name, array in _RELEASED[suffix](path)]
         return hdf5.list_arrays(path)
 
 
-def find_fit(path: str) -> Fit | None:
+def find_fit(path: str | os.PathLike[str]) -> Fit | None:
     """Finds the experiments that a weights file belongs to, by names and shapes.
 
     Returns:
@@ -82,7 +90,8 @@ def find_fit(path: str) -> Fit | None:
         UserError: no such file, or not readable.
         UnknownBackboneError: the file holds layers that no backbone has.
     """
-    suffix = _known_suffix(path)
+    path = os.fspath(path)
+    suffix = _kind_of(path)
     if suffix == ".h5":
         return None
     with _naming_the_file(path):
@@ -91,7 +100,8 @@ def find_fit(path: str) -> Fit | None:
             return fit.find_fit(lambda _: shapes)
         # Names, types and shapes, without numbers.
         shells = [
-            (name, np.broadcast_to(np.zeros((), array.dtype), array.shape)) for name, array in _RELEASED[suffix](path)
+            (name, np.broadcast_to(np.zeros((), array.dtype), array.shape))
+            for name, array in _unwrapped(path, suffix)[1]
         ]
 
         def shapes_for(layers: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -101,13 +111,58 @@ def find_fit(path: str) -> Fit | None:
         return fit.find_fit(shapes_for)
 
 
-def _known_suffix(path: str) -> str:
+def _unwrapped(path: str, suffix: str) -> tuple[str, Iterator[tuple[str, np.ndarray]]]:
+    """Reads a file of released names: what wraps all of them, and the tensors without it."""
+    read = _RELEASED[suffix]
+    with contextlib.closing(read(path)) as tensors:  # type: ignore[type-var]
+        first = next((name for name, _ in tensors), "")
+    # All names are read only where the first one is wrapped.
+    wrapper = names.wrapper_of([name for name, _ in read(path)]) if names.wrapper_of([first]) else ""
+    return wrapper, ((name.removeprefix(wrapper), array) for name, array in read(path))
+
+
+def _kind_of(path: str) -> str:
+    """Returns one of `SUFFIXES`, as a file's content says, or else its name.
+
+    Raises:
+        UserError: no such file, or neither says.
+    """
     if not os.path.isfile(path):
         raise UserError(f"no weights file at {path}; expected a file ending {' or '.join(SUFFIXES)}.")
-    for suffix in SUFFIXES:
-        if path.endswith(suffix):
-            return suffix
+    suffix = _by_content(path) or next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), "")
+    if suffix == ".h5" and (path.lower().endswith(".weights.h5") or _has_own_kernels(path)):
+        return ".weights.h5"
+    if suffix:
+        return suffix
     raise UserError(f"cannot read {path}: weights files end {' or '.join(SUFFIXES)}.")
+
+
+def _by_content(path: str) -> str:
+    """Returns the kind that the first bytes say, "" where they say none, as those of a Caffe file."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+        if start[:4] == b"PK\3\4":
+            with zipfile.ZipFile(path) as archive:
+                members = archive.namelist()
+            if any(member.endswith("/data.pkl") or member == "data.pkl" for member in members):
+                return ".pth"
+            return ".npz" if members and all(member.endswith(".npy") for member in members) else ""
+    except (OSError, zipfile.BadZipFile, ValueError):
+        return ""
+    if start[:8] == b"\x89HDF\r\n\x1a\n":
+        return ".h5"
+    if start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= os.path.getsize(path) - 8:
+        return ".safetensors"
+    return ".pth" if start[:3] == b"\x80\x02\x8a" else ""  # a pickle that begins with PyTorch's long magic number
+
+
+def _has_own_kernels(path: str) -> bool:
+    """Says whether an HDF5 file is one that Keras saves of a model, not one of Keras applications."""
+    try:
+        return bool(hdf5.kernel_shapes(path))
+    except (OSError, ValueError, KeyError):  # its loader says what is wrong
+        return False
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +17,18 @@ _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean",
 _PYTORCH_UNITS = {"reduce": "branch2a", "conv3x3": "branch2b", "increase": "branch2c", "shortcut": "branch1"}
 _TORCHVISION_NAME = r"bn1\.\w+|layer[1-4]\.\d+\.((conv|bn)[123]|downsample\.[01])\.\w+"
 _LONGEST_NAME = 200
+# What training programs put around a network; PyTorch's compiler and parallel wrappers too.
+_WRAPPERS = frozenset(("module", "model", "net", "network", "_orig_mod", "ema", "ema_model", "state_dict"))
+
+
+def wrapper_of(file_names: Sequence[str]) -> str:
+    """Returns what all names of a file begin with and what is no part of the network, such as "model._orig_mod."."""
+    wrapper = ""
+    while True:
+        parts = {name.removeprefix(wrapper).partition(".")[0] for name in file_names}
+        if len(parts) != 1 or not parts <= _WRAPPERS:
+            return wrapper
+        wrapper += f"{parts.pop()}."
 
 
 def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterable[str]) -> Iterator[Tensor]:

@@ -25,18 +25,22 @@ class LoadReport:
         loaded: names of the model's variables that were set, "conv1_1/kernel" and so on.
         skipped: (name in the file, reason) of what was left out on purpose.
         missing: names of the model's variables that the file does not have; they keep their values.
+        wrapper: what all names in the file begin with, and was left out.
     """
 
     source: str
     loaded: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
+    wrapper: str = ""
 
     def __str__(self) -> str:
         lines = [
             f"{self.source}: {len(self.loaded)} tensors loaded, {len(self.skipped)} skipped, "
             f"{len(self.missing)} missing"
         ]
+        if self.wrapper:
+            lines.append(f"  all names in the file begin with {self.wrapper}, which was left out")
         by_reason: dict[str, list[str]] = {}
         for name, reason in self.skipped:
             by_reason.setdefault(reason, []).append(name)

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
     ["errors"],
     ["runtime"],
-    ["dataset_info", "images"],
+    ["dataset_info"],
+    ["images"],
     ["layers"],
     ["crf"],
     ["config"],

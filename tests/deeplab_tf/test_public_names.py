@@ -59,3 +59,17 @@ def test_submodules_can_still_be_reached_and_imported():
     code = "import deeplab_tf.dataset_info as d, deeplab_tf; assert deeplab_tf.dataset_info is d; print(d.IGNORE_LABEL)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "255"
+
+
+IMPORT = "import os, sys, types; {before}; import deeplab_tf; print(os.environ['KERAS_BACKEND'])"
+
+
+def test_keras_runs_on_tensorflow_whatever_its_settings_say():
+    other = "os.environ['KERAS_BACKEND'] = 'jax'"
+    done = subprocess.run([sys.executable, "-c", IMPORT.format(before=other)], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "tensorflow", done.stderr
+    loaded = "sys.modules['keras'] = types.SimpleNamespace(config=types.SimpleNamespace(backend=lambda: 'jax'))"
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT.format(before=loaded)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 1 and "Keras runs on jax here, and deeplab_tf needs TensorFlow" in done.stderr

@@ -158,7 +158,7 @@ def build(folder: Path) -> list[Command]:
         Command(
             "predict",
             lambda out: ["predict.py", f"--model={MODEL}", f"--images={folder / 'photos'}", f"--out={out}"],
-            _bytes_in,
+            lambda out: _bytes_in(out, ".written_by_predict.jsonl"),  # with times
         ),
     ]
 

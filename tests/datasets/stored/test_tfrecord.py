@@ -16,6 +16,7 @@ from datasets.source import Example
 from datasets.stored import records, tfrecord
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.files import decode_pixels
 from tests.datasets.converted import write_examples
 
 INFO = DatasetInfo("tiny", ("background", "cat"), pascal_palette(2))
@@ -116,6 +117,18 @@ def test_records_behind_the_end_of_a_file_are_left_out_too(damaged: tfrecord.Man
     kept, left_out = tfrecord.skip_damaged(damaged.data_dir, "train")
     assert kept.split("train").ids == ("id0", "id2")
     assert "bytes too early" in str(left_out[-1])
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pngs_decode_in_a_graph_like_everywhere(mode: str) -> None:
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (40, 70, 4), np.uint8))
+    options = {}
+    if mode == "P":
+        image, options = image.convert("RGB").quantize(16), {"transparency": bytes(range(0, 160, 10))}
+    data = io.BytesIO()
+    image.convert(mode).save(data, format="PNG", **options)
+    expected = decode_pixels(data.getvalue())
+    np.testing.assert_array_equal(tfrecord.decode_image(data.getvalue()), expected)
 
 
 def test_a_split_without_a_whole_record_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from deeplab_tf.batch.plan import (
     record_png_name,
     root_of,
     shard_number,
+    too_long,
 )
 from deeplab_tf.errors import UserError
 
@@ -140,3 +141,9 @@ def test_after_a_kill_the_blocks_are_those_that_were_not_done(seed):
 def test_a_shard_has_the_name_of_its_file_or_of_its_block():
     assert Block(3, ("/d/a/val.tfrecord",)).shard("/d/") == "a/val.tfrecord"
     assert Block(3, ("/d/a.jpg", "/d/b.jpg")).shard("/d/") == "labels-000003.tfrecord"
+
+
+def test_a_name_that_files_cannot_have_is_known_before_it_is_written():
+    assert too_long("a/" + "b" * 251 + ".png") == ""
+    assert "a name of 256 bytes" in too_long("a/" + "b" * 252 + ".png")
+    assert "a name of 304 bytes" in too_long("\u00e9" * 150 + ".png")

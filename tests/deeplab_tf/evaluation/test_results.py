@@ -2,6 +2,7 @@ import threading
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.params import CrfParams
@@ -61,7 +62,7 @@ def test_only_a_few_images_are_read_ahead_of_the_one_in_use():
 def test_the_network_goes_on_while_the_crf_works(monkeypatch):
     second_image_seen = threading.Event()
 
-    def slow_crf(image, probabilities, *_):
+    def slow_crf(image, probabilities, *_, **__):
         # Would wait in vain if the network only began when the CRF has ended.
         assert second_image_seen.wait(timeout=30)
         return probabilities
@@ -79,7 +80,7 @@ def test_the_network_goes_on_while_the_crf_works(monkeypatch):
 
 
 def test_a_failing_crf_is_reported_and_nothing_is_left_running(monkeypatch):
-    def missing(*_):
+    def missing(*_, **__):
         raise UserError("not installed")
 
     monkeypatch.setattr("deeplab_tf.inference.segmenter.dense_crf", missing)
@@ -95,3 +96,15 @@ def test_stopping_early_leaves_nothing_running():
     next(results)
     results.close()
     assert threading.active_count() == threads
+
+
+def test_an_image_without_a_result_is_left_out_where_that_is_allowed():
+    def network(image):
+        if image.shape[0] == 10:
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        return predict(image)
+
+    errors = []
+    results = segment_examples(Segmenter(network, INFO), map(example, range(3)), leave_out=errors.append)
+    assert [result.image_id for result in results] == ["image_0", "image_2"]
+    assert len(errors) == 1 and str(errors[0]).startswith("image_1: an image of 12x10 pixels does not fit into memory")

@@ -1,6 +1,7 @@
 """One loader for every kind of model."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -88,3 +89,21 @@ def test_what_no_backend_knows_is_a_workdir(monkeypatch, tmp_path):
     both = loaded.segmenter.run_network(np.stack([IMAGE, IMAGE[::-1]]))
     np.testing.assert_allclose(both[0], found, atol=1e-5)
     np.testing.assert_allclose(both[1], predict_probabilities(model, IMAGE[::-1].copy(), inference), atol=1e-5)
+
+
+def test_a_wrong_path_points_to_the_right_one(tmp_path):
+    saved_model = tmp_path / "mine" / "saved_model" / "1"
+    saved_model.mkdir(parents=True)
+    (saved_model / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "model.WEIGHTS.h5").write_bytes(b"")
+    (tmp_path / "other.bin").write_bytes(b"")
+    for path, says in (
+        (tmp_path / "mine", f"name {saved_model}"),
+        (saved_model.parent, f"name {saved_model}"),
+        (tmp_path / "model.WEIGHTS.h5", "is a weights file: give it as --weights="),
+        (tmp_path / "other.bin", "is no model that is known"),
+        (tmp_path / "nowhere", "does not exist; name a workdir"),
+        (tmp_path, "is no workdir of train.py"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            load_segmenter(str(path))

@@ -1,14 +1,20 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
+from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
+from deeplab_tf.images.sources import Sources, find_sources
 from deeplab_tf.images.video import VideoReader, write_video
-from deeplab_tf.inference.files import check_save, find_sources, segment_sources
+from deeplab_tf.inference.files import Notes, check_save, planned_files, segment_sources
 from deeplab_tf.inference.segmenter import Segmenter
+from deeplab_tf.runtime.written import Written
 
 INFO = DatasetInfo("three", ("background", "red", "green"), pascal_palette(3))
 
@@ -201,7 +207,7 @@ def test_answers_never_replace_what_is_segmented_nor_each_other(folders):
 @pytest.mark.parametrize(
     ("name", "save", "says"),
     [
-        ("a.png", ["label"], "--save knows labels, overlay, probabilities, frames; got label"),
+        ("a.png", ["label"], "--save knows labels, indices, overlay, .*, frames; got label"),
         ("a.png", ["frames"], "saves nothing of images"),
         ("a.mp4", ["labels", "probabilities"], "saves nothing of videos"),
     ],
@@ -227,3 +233,111 @@ def test_an_empty_folder_and_a_missing_one_are_refused(folders):
         find_sources(str(folder), str(out))
     with pytest.raises(UserError, match="does not exist"):
         find_sources(str(folder / "nowhere"), str(out))
+
+
+def test_a_picture_too_long_for_jpeg_and_a_name_too_long_to_write_end_nothing(folders):
+    folder, out = folders
+    Image.new("RGB", (65_536, 1)).save(folder / "long.png")
+    save_image(folder / ("n" * 251 + ".png"))
+    save_image(folder / "usual.png")
+    long, name = segment(folder, out, "labels", "overlay")
+    assert str(long).startswith(f"{folder / 'long.png'}: cannot write") and "at most 65535 pixels" in str(long)
+    assert "nnn.png: cannot write" in str(name) and "refuses the name" in str(name)
+    assert names(out) == ["long.png", "n" * 251 + ".png", "usual.png", "usual_overlay.jpg"]
+
+
+def test_an_image_too_large_for_the_crf_is_known_before_the_network_runs(folders, monkeypatch):
+    folder, out = folders
+    sizes = {"large.png": (3000, 2000), "small.png": (20, 10)}
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(folder / name)
+    monkeypatch.setattr("deeplab_tf.runtime.memory.available_bytes", lambda: 6_000_000_000)
+    seen = []
+
+    def watched(image):
+        seen.append(image.shape)
+        return ask(image)
+
+    [error] = segment(
+        folder, out, "labels", segmenter=Segmenter(watched, INFO, crf=CrfParams(iterations=1), crf_backend="tf")
+    )
+    assert str(error).startswith(f"{folder / 'large.png'}: the dense CRF of an image of 3000x2000 pixels takes about")
+    assert names(out) == ["small.png"] and seen == [(10, 20, 3)]
+
+
+def test_a_frame_that_cannot_be_segmented_ends_its_video_only(folders):
+    folder, out = folders
+    save_video(folder / "a.mp4")
+    save_video(folder / "b.mp4")
+    count = []
+
+    def network(image):
+        count.append(1)
+        if len(count) == 3:
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        return ask(image)
+
+    [error] = segment(folder, out, "overlay", segmenter=Segmenter(network, INFO))
+    assert str(error).startswith(f"{folder / 'a.mp4'}, frame 00000") and names(out) == ["b_overlay.mp4"]
+
+
+def test_results_keep_the_sub_folders_and_tables_have_a_row_for_each_image(folders):
+    folder, out = folders
+    (folder / "sub").mkdir()
+    images = {name: save_image(folder / f"{name}.png", number) for number, name in enumerate(("b", "sub/b", "a"))}
+    (folder / "broken.png").write_bytes(b"")
+    sources = find_sources(str(folder), str(out), recursive=True)
+    assert len(segment_sources(SEGMENTER, sources, str(out), ["labels", "shares", "coco"])) == 1
+    assert names(out) == ["a.png", "b.png", "coco.json", "shares.csv", "sub"] and names(out / "sub") == ["b.png"]
+    header, *rows = [line.split(",") for line in (out / "shares.csv").read_text().splitlines()]
+    assert header == ["image", "width", "height", *INFO.class_names]
+    assert [row[0] for row in rows] == [str(folder / f"{name}.png") for name in ("a", "b", "sub/b")]
+    for row, name in zip(rows, ("a", "b", "sub/b"), strict=True):
+        labels = SEGMENTER.segment(images[name]).labels
+        assert (int(row[2]), int(row[1])) == labels.shape
+        np.testing.assert_allclose(
+            np.array(row[3:], float), np.bincount(labels.ravel(), minlength=3) / labels.size, atol=1e-6
+        )
+    coco = json.loads((out / "coco.json").read_text())
+    assert [image["id"] for image in coco["images"]] == [1, 2, 3]
+    assert {annotation["category_id"] for annotation in coco["annotations"]} == {1, 2}
+    assert [annotation["id"] for annotation in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
+    areas = {image["id"]: 0 for image in coco["images"]}
+    for annotation in coco["annotations"]:
+        areas[annotation["image_id"]] += annotation["area"]
+    expected = [(SEGMENTER.segment(images[name]).labels > 0).sum() for name in ("a", "b", "sub/b")]
+    assert list(areas.values()) == expected
+
+
+def test_files_that_this_command_did_not_write_are_kept(folders):
+    folder, out = folders
+    save_image(folder / "a.png")
+    save_video(folder / "v.mp4")
+    sources, save = find_sources(str(folder), str(out)), ["labels", "overlay", "shares", "frames"]
+    planned = planned_files(sources, str(out), save)
+    assert planned == ["a.png", "a_overlay.jpg", "shares.csv", "v_overlay.mp4"]
+    written = Written(str(out), "predict")
+    segment_sources(SEGMENTER, sources, str(out), save, written=written)
+    again = Written(str(out), "predict")
+    again.refuse_others(planned_files(sources, str(out), save), overwrite=False)
+    (out / "v" / "000003.png").write_bytes(b"mine")
+    (out / "a.png").write_bytes(b"mine too")
+    assert again.others(planned_files(sources, str(out), save)) == ["a.png", "v/000003.png"]
+
+
+def test_two_results_of_one_name_are_refused(folders):
+    sources = Sources({"a": "a.jpg", "a_mask": "a_mask.jpg"}, {}, True)
+    with pytest.raises(UserError, match=r"a.jpg and a_mask.jpg would both get an answer a_mask.png"):
+        planned_files(sources, "out", ["labels", "mask"])
+    assert len(planned_files(sources, "out", ["mask"])) == 2
+
+
+def test_the_first_notes_are_printed_and_the_others_counted(folders, capfd):
+    folder, out = folders
+    for number in range(7):
+        frames = [Image.new("RGB", (9, 8), (level, 0, 0)) for level in (0, 200)]
+        frames[0].save(folder / f"{number}.gif", save_all=True, append_images=frames[1:])
+    assert segment(folder, out, "labels") == []
+    lines = capfd.readouterr().err.splitlines()
+    assert sum("several pages or frames" in line for line in lines) == Notes.SHOWN
+    assert lines[-1] == "note: and so on, 2 more of these."

