@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from deeplab_tf.batch.manifest import Entry
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
-from deeplab_tf.images.files import DECODE_ERRORS, FORMATS, decode_pixels
+from deeplab_tf.images.files import decode_pixels, open_image
 from deeplab_tf.images.orientation import upright_size
 from deeplab_tf.inference.pipeline import Failure, Segmented, segment_items
 from deeplab_tf.inference.segmenter import Segmenter
@@ -107,9 +105,8 @@ def _by_size(pictures: Sequence[Picture]) -> list[int]:
 def _upright_size(picture: Picture) -> tuple[int, int]:
     """Returns (width, height) upright, or (0, 0) where that cannot be read; decodes nothing."""
     try:
-        with Image.open(io.BytesIO(picture.data), formats=FORMATS) as image:
-            return upright_size(image)
-    except DECODE_ERRORS:
+        return upright_size(open_image(picture.data, picture.input, "image"))
+    except UserError:
         return 0, 0
 
 
