@@ -21,7 +21,9 @@ from deeplab_tf.runtime.command_line import refuse_idle, run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-    "model", "", "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite file."
+    "model",
+    "",
+    "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite, .onnx or .xml file.",
 )
 model_flags.define(workdir=False)
 flags.DEFINE_multi_string(

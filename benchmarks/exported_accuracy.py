@@ -1,6 +1,6 @@
 """Scores exported models on a data set: python -m benchmarks.exported_accuracy DATA_DIR SPLIT IMAGES MODEL [MODEL ...].
 
-A MODEL is a workdir, a SavedModel or a .tflite file. All see the same images, the first IMAGES of the split (0 for
+A MODEL is a workdir, or what export.py wrote. All see the same images, the first IMAGES of the split (0 for
 all), one after the other. The table has the mean IoU over them; the share of the pixels that get the label of the first
 model; the largest difference of the two likeliest classes' probabilities where they do not, if the first model gives
 probabilities; and the seconds of an image.

@@ -14,7 +14,7 @@ The rooms:
 
     paper                     room              files
     Sec. 3.1  atrous conv.    layers/           atrous atrous_depthwise depthwise_gradient winograd
-              other layers                      conv_batch_norm pooling dropout resize
+              other layers                      conv_batch_norm pooling dropout resize portable
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet
               what each says                    backbone pretrained
@@ -37,7 +37,8 @@ The rooms:
               object sizes                      sizes
               stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
-              export          export/           description saved_model tflite warm_up load
+              export          export/           description saved_model tflite onnx openvino interchange
+                                                checked compare packages warm_up load
               files, pictures images/           files orientation orientation_graph decode sources results
                                                 polygons video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest

@@ -19,6 +19,8 @@ from deeplab_tf.config import Config
 from deeplab_tf.crf import dense_crf as crf
 from deeplab_tf.errors import UserError
 from deeplab_tf.export.description import Description, Exported
+from deeplab_tf.export.onnx import is_onnx, load_onnx
+from deeplab_tf.export.openvino import is_openvino, load_openvino
 from deeplab_tf.export.saved_model import is_saved_model, load_saved_model
 from deeplab_tf.export.tflite import is_tflite, load_tflite
 from deeplab_tf.images.fit import fit_image, unfit_output
@@ -43,6 +45,8 @@ class Backend(NamedTuple):
 
 BACKENDS = {
     "TensorFlow Lite file": Backend(is_tflite, load_tflite),
+    "ONNX file": Backend(is_onnx, load_onnx),
+    "OpenVINO file": Backend(is_openvino, load_openvino),
     "SavedModel": Backend(is_saved_model, load_saved_model),
 }
 """What is loaded, and by what."""
@@ -160,7 +164,8 @@ def load_exported(path: str) -> Exported:
     description, labels, probabilities, takes_batches = load(path)
     takes_batches = takes_batches and None in description.size  # images are fitted one by one
     if probabilities is None:
-        return Exported(description, _of_any_size(labels, description), None, takes_batches)
+        fitted_labels = _of_any_size(_within_memory(labels, description), description)
+        return Exported(description, fitted_labels, None, takes_batches)
     fitted = _of_any_size(_within_memory(probabilities, description), description)
     return Exported(description, lambda image: labels_of(fitted(image)), fitted, takes_batches)
 

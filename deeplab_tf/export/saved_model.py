@@ -13,6 +13,7 @@ from deeplab_tf.config import Config
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.checked import checked_encoded, checked_images
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.warm_up import write_warm_up
 from deeplab_tf.images.decode import decode_image
@@ -53,6 +54,7 @@ class _Servable(tf.Module):
 
     def _refine(self, images: tf.Tensor) -> tf.Tensor:
         """Returns the final probabilities, float32 [B, H, W, K]."""
+        images = checked_images(images, self._size)
         probabilities = self._network.answer(images)
         if self._crf is None:
             return probabilities
@@ -76,9 +78,10 @@ class _Servable(tf.Module):
         palette = tf.constant(self._palette, tf.uint8)
 
         def segment(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            upright = turned_in_graph(decode_image(one), orientation_in_graph(one))
-            image = tf.ensure_shape(upright, [*self._size, 3])
-            labels = labels_in_graph(self._answer(image[tf.newaxis]))[0]  # [H, W]
+            file = checked_encoded(one)
+            images = turned_in_graph(decode_image(file), orientation_in_graph(file))[tf.newaxis]
+            images.set_shape([1, *self._size, 3])  # checked where it is answered
+            labels = labels_in_graph(self._answer(images))[0]  # [H, W]
             colours = tf.gather(palette, tf.cast(labels, tf.int32))
             return tf.io.encode_png(labels[..., tf.newaxis]), tf.io.encode_png(colours)
 
@@ -164,7 +167,9 @@ def export_saved_model(
                 ),
             ]
             try:
-                tf.saved_model.save(servable, temporary, signatures)
+                # Nothing here is differentiated, and gradients in Python cannot be saved.
+                options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+                tf.saved_model.save(servable, temporary, signatures, options)
             except tf.errors.OpError as error:
                 raise UserError(f"cannot write {path}: {files.reason(error)}") from error
         write_warm_up(temporary, size)

@@ -9,18 +9,18 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow as tf
 import tqdm
 
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.compare import Format, Written, compare
 from deeplab_tf.export.description import Description, Exported
 from deeplab_tf.inference.fold import fold_weights
-from deeplab_tf.inference.labels import labels_in_graph, labels_of
+from deeplab_tf.inference.labels import labels_in_graph
 from deeplab_tf.inference.probabilities import build_inference
 from deeplab_tf.inference.scores import build_scores
 from deeplab_tf.networks.deeplab import DeepLab
@@ -33,45 +33,17 @@ _LONGEST_DESCRIPTION = 1 << 20
 _DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError, RuntimeError)
 
 
-class Format(NamedTuple):
-    """A way to store the network.
-
-    Attributes:
-        suffix: of the file's name.
-        gap: two classes whose probabilities differ by less than this may change places ...
-        share: ... and others in this share of the pixels, before the file counts as wrong.
-    """
-
-    suffix: str
-    gap: float
-    share: float
-
-
 FORMATS = {
-    "tflite": Format("", 1e-3, 0.0),
-    "tflite_float16": Format("_float16", 0.02, 1e-3),
-    "tflite_dynamic": Format("_dynamic", 0.2, 0.02),
-    "tflite_int8": Format("_int8", 0.3, 0.05),
+    "tflite": Format(".tflite", 1e-3, 0.0),
+    "tflite_float16": Format("_float16.tflite", 0.02, 1e-3),
+    "tflite_dynamic": Format("_dynamic.tflite", 0.2, 0.02),
+    "tflite_int8": Format("_int8.tflite", 0.3, 0.05),
 }
-
-
-class Written(NamedTuple):
-    """A file that was written, and how it compares with the network in float32.
-
-    Attributes:
-        path: of the file.
-        num_bytes: its size.
-        agreement: share of the pixels with the same label in the pictures that it was tried with, 0..1.
-    """
-
-    path: str
-    num_bytes: int
-    agreement: float
 
 
 def tflite_path(out_dir: str, config: Config, format_name: str) -> str:
     """Returns where `export_tflite` writes."""
-    return os.path.join(out_dir, f"{config.experiment}{FORMATS[format_name].suffix}.tflite")
+    return os.path.join(out_dir, f"{config.experiment}{FORMATS[format_name].suffix}")
 
 
 def check_size(size: tuple[int | None, int | None], multiple: int) -> tuple[int, int]:
@@ -143,7 +115,13 @@ def export_tflite(
     )
     predict = _interpret(tf_lite_interpreter(model_content=content))
     probabilities = build_inference(model, config.inference, size)
-    agreement = _compare(predict, lambda image: probabilities(image[np.newaxis])[0].numpy(), pictures, format_name)
+    agreement = compare(
+        lambda image: (predict(image), None),
+        lambda image: probabilities(image[np.newaxis])[0].numpy(),
+        pictures,
+        format_name,
+        FORMATS[format_name],
+    )
 
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
@@ -151,12 +129,6 @@ def export_tflite(
 
     files.write_atomically(path, write)
     return Written(path, len(content), agreement)
-
-
-def made_up_picture(size: tuple[int, int]) -> np.ndarray:
-    """Returns soft patches of colour, uint8 [H, W, 3]: something to compare on where there are no pictures."""
-    patches = np.random.default_rng(0).integers(0, 256, (9, 9, 3)).astype(np.float32)
-    return cv2.resize(patches, size[::-1], interpolation=cv2.INTER_LINEAR).round().astype(np.uint8)
 
 
 def is_tflite(path: str) -> bool:
@@ -206,14 +178,14 @@ def _convert(
     if options.tile:
         raise UserError("TensorFlow Lite files have no tiles inside: leave --tile out.")
     # The order of the probabilities is that of the scores, but for an average over mirrored images.
-    ranked = build_inference(model, options, size) if options.flip else build_scores(model, options)
+    ranked = build_inference(model, options, size).python_function if options.flip else build_scores(model, options)
     int8 = format_name == "tflite_int8"
     # A quantised file takes uint8 where the network takes float32.
     spec = tf.TensorSpec([1, *size, 3], tf.float32 if int8 else tf.uint8, name="images")
 
     @tf.function(input_signature=[spec], autograph=False)
     def labels(images: tf.Tensor) -> tf.Tensor:
-        return labels_in_graph(ranked(images), name="labels")
+        return labels_in_graph(ranked(_of_one_size(images, size)), name="labels")
 
     folded = fold_weights(labels)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([folded.answer.get_concrete_function()], folded)
@@ -230,6 +202,18 @@ def _convert(
         converter.inference_input_type = tf.uint8
     with _quiet():
         return converter.convert()
+
+
+def _of_one_size(images: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Returns the images as float32, in a graph that an interpreter cannot resize: it would answer at the old size.
+
+    TensorFlow Lite lets users resize any input. A reshape to a number of pixels refuses another one. Between the two
+    reshapes, which the converter would leave out, is something that changes no pixel: a cast, or where there is nothing
+    to cast the maximum of one. (The converter moves sums and the like out of there.)
+    """
+    flat = tf.reshape(images, [1, 1, size[0] * size[1], 3])
+    flat = tf.nn.max_pool2d(flat, 1, 1, "VALID") if images.dtype == tf.float32 else tf.cast(flat, tf.float32)
+    return tf.reshape(flat, [1, *size, 3])
 
 
 def _representative(pictures: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
@@ -260,35 +244,6 @@ def _interpret(interpreter: Any) -> Callable[[np.ndarray], np.ndarray]:
         return interpreter.get_tensor(given["index"])[0]
 
     return predict
-
-
-def _compare(
-    predict: Callable[[np.ndarray], np.ndarray],
-    probabilities_of: Callable[[np.ndarray], np.ndarray],
-    pictures: Iterable[np.ndarray],
-    format_name: str,
-) -> float:
-    """Returns the share of equal labels.
-
-    Raises:
-        UserError: the two do not compute the same.
-    """
-    pixels = differing = wrong = 0
-    for picture in pictures:
-        labels, probabilities = predict(picture), probabilities_of(picture)
-        differs = labels != labels_of(probabilities)
-        chosen = np.take_along_axis(probabilities, labels[..., np.newaxis].astype(np.int64), axis=-1)[..., 0]
-        gap = probabilities.max(axis=-1) - chosen
-        pixels += labels.size
-        differing += int(differs.sum())
-        wrong += int((differs & (gap > FORMATS[format_name].gap)).sum())
-    if wrong > FORMATS[format_name].share * pixels:
-        raise UserError(
-            f"{format_name} was not written: {100 * wrong / pixels:.2f} % of the pixels get a class that the network "
-            f"finds less likely than another by more than {FORMATS[format_name].gap}. This network does not bear the "
-            "conversion; take another format, or calibrate with pictures more like those that it will see."
-        )
-    return 1 - differing / pixels
 
 
 @contextlib.contextmanager

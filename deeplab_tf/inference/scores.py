@@ -47,7 +47,9 @@ def build_scores(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[
         padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
         if isinstance(height, int) and isinstance(width, int) and (padded_height, padded_width) == (height, width):
             return scores_of(images)
-        return scores_of(_pad(images, padded_height, padded_width, model.mean_rgb))[:, :height, :width]
+        padded = scores_of(_pad(images, padded_height, padded_width, model.mean_rgb))
+        # By sizes in full: of a slice with open ends ONNX's converter computes the ends in floating point.
+        return tf.slice(padded, [0, 0, 0, 0], [tf.shape(images)[0], height, width, padded.shape[-1]])
 
     return scores
 

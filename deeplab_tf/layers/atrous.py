@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab_tf.layers import winograd
+from deeplab_tf.layers import portable, winograd
 from deeplab_tf.layers.resize import spatial_shape
 from deeplab_tf.layers.winograd import USUAL_CELLS
 
@@ -83,7 +83,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         implementation: "deinterlace" (Sec. 3.1); "dilated", TensorFlow's own dilated convolution; or "auto", the
             first, but the second where that was measured to be faster: on CPUs only forward, for inference (a training
             step in bfloat16 is faster with the first); on GPUs in bfloat16, forward and backward. Where
-            `winograd.allowed`, any of them may be computed by `winograd.conv2d`.
+            `winograd.allowed`, any of them may be computed by `winograd.conv2d`; where `portable.wanted`, all of them
+            are computed by `portable.conv2d`.
 
     Returns:
         Same dtype as x, [B, H, W, F].
@@ -93,6 +94,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     """
     x = feature_map(x, rate)
     check_implementation(implementation)
+    if portable.is_wanted():
+        return portable.conv2d(x, kernel, rate=rate)
     if winograd.is_faster(x, kernel, rate):
         return winograd.conv2d(x, kernel, rate)
     if rate == 1 or implementation == "dilated":

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deeplab_tf.layers import portable
 from deeplab_tf.layers.atrous import check_implementation, check_layer, deinterlace, feature_map, interlace
 from deeplab_tf.layers.depthwise_gradient import depthwise_conv2d_same
 from deeplab_tf.layers.resize import spatial_shape
@@ -28,7 +29,7 @@ def atrous_depthwise_conv2d(
         kernel: [k, k, C, m], dtype of x, k odd; m outputs per channel.
         rate: r >= 1, in feature-map cells.
         implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution; "auto" is the
-            first.
+            first. Where `portable.wanted`, all of them are computed by `portable.depthwise_conv2d`.
 
     Returns:
         Same dtype as x, [B, H, W, C*m].
@@ -38,10 +39,12 @@ def atrous_depthwise_conv2d(
     """
     x = feature_map(x, rate)
     check_implementation(implementation)
-    if rate == 1:
+    if rate == 1 and not portable.is_wanted():
         return depthwise_conv2d_same(x, kernel)
-    if not all(size % 2 for size in kernel.shape[:2]):
+    if rate > 1 and not all(size % 2 for size in kernel.shape[:2]):
         raise ValueError(f"an atrous depthwise kernel has odd sides, got {kernel.shape[0]}x{kernel.shape[1]}.")
+    if portable.is_wanted():
+        return portable.depthwise_conv2d(x, kernel, rate=rate)
     if implementation == "dilated":
         return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate])
     phases = depthwise_conv2d_same(deinterlace(x, rate), kernel)

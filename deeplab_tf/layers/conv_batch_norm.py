@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deeplab_tf.layers import portable
 from deeplab_tf.layers.atrous import atrous_conv2d
 from deeplab_tf.layers.atrous_depthwise import atrous_depthwise_conv2d
 
@@ -144,6 +145,8 @@ class ConvBatchNorm(_FrozenBatchNorm):
         if self.stride == 1:
             return atrous_conv2d(x, kernel, self.rate, self.implementation)
         if self.padding == "same" or self.kernel_size == 1:
+            if portable.is_wanted():
+                return portable.conv2d(x, kernel, self.stride)
             return tf.nn.conv2d(x, kernel, self.stride, padding="SAME")
         # An operation of its own: with a padding in numbers the gradients of a convolution in bfloat16 take a
         # hundred times as long on CPUs.
@@ -194,4 +197,6 @@ class DepthwiseConvBatchNorm(_FrozenBatchNorm):
     def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self.stride == 1:
             return atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation)
+        if portable.is_wanted():
+            return portable.depthwise_conv2d(x, kernel, self.stride)
         return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME")

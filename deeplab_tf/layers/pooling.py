@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from deeplab_tf.layers import portable
 from deeplab_tf.layers.resize import spatial_shape
 
 WINDOW = 3
@@ -31,7 +32,7 @@ def max_pool(x: tf.Tensor, stride: int, rate: int = 1) -> tf.Tensor:
     if stride == 1:
         return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
     height, width = spatial_shape(x)
-    if all(isinstance(side, int) and side % 2 for side in (height, width)):
+    if portable.has_odd_sizes() or all(isinstance(side, int) and side % 2 for side in (height, width)):
         # SAME is 1/1 then. Without the large negative numbers of other padding, which would spoil a quantisation.
         return tf.nn.max_pool2d(x, WINDOW, stride, padding="SAME")
     # At even sizes the last window starts on the last cell but one and ends one past the padding.

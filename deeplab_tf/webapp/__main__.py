@@ -31,7 +31,9 @@ INSTALL = "pip install -r requirements-webapp.txt -c constraints.txt"
 def _define_flags() -> None:
     # Inside a function, because absl's flags are global and other commands have some of the same names.
     flags.DEFINE_string(
-        "model", "", "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite file."
+        "model",
+        "",
+        "The --workdir of train.py, or what export.py wrote: OUT/saved_model/1, or a .tflite, .onnx or .xml file.",
     )
     model_flags.define(workdir=False, weights=False)
     flags.DEFINE_integer(
@@ -73,7 +75,7 @@ def main() -> None:
     from PIL import Image
 
     if not FLAGS.model:
-        raise UserError("--model is needed: a workdir, a SavedModel or a .tflite file. Try: --model=models/voc_animals")
+        raise UserError("--model is needed: a workdir, or what export.py wrote. Try: --model=models/voc_animals")
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
@@ -96,7 +98,7 @@ def load(path: str) -> ServedModel:
     """Loads a model of any kind.
 
     Args:
-        path: a workdir, a SavedModel or a TensorFlow Lite file.
+        path: a workdir, or what export.py wrote.
 
     Raises:
         UserError: neither of these, damaged, or flags that do not go with it.

@@ -35,9 +35,15 @@ FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NAMES_OF_BACKBONES = "deeplab_tf.networks"
 ALLOWED_EVERYWHERE = {"deeplab_tf.errors", "deeplab_tf.dataset_info", "deeplab_tf.runtime.files"}
 # Leaves that have one thing which others need: the H and W of a tensor, a constant, a wire format.
-ALLOWED_EVERYWHERE |= {"deeplab_tf.layers.resize", "deeplab_tf.images.mean", "deeplab_tf.runtime.protobuf"}
+ALLOWED_EVERYWHERE |= {
+    "deeplab_tf.layers.resize",
+    "deeplab_tf.layers.portable",
+    "deeplab_tf.images.mean",
+    "deeplab_tf.runtime.protobuf",
+}
 LEAVES = """
-    layers/winograd layers/pooling layers/resize layers/dropout networks/normalization crf/params crf/permutohedral
+    layers/winograd layers/portable layers/pooling layers/resize layers/dropout networks/normalization
+    crf/params crf/permutohedral
     training/losses training/optimizer evaluation/metrics images/visualize images/fit images/orientation inference/fold
     images/mean export/warm_up runtime/protobuf runtime/native_messages runtime/threads runtime/files batch/manifest
 """.split()
@@ -72,7 +78,7 @@ def test_a_leaf_imports_nothing_of_ours(leaf):
 
 
 def test_atrous_convolution_knows_only_a_faster_way_to_compute_it():
-    known = {"deeplab_tf.layers.winograd", "deeplab_tf.layers.resize"}
+    known = {"deeplab_tf.layers.portable", "deeplab_tf.layers.winograd", "deeplab_tf.layers.resize"}
     assert own(ROOT / "deeplab_tf" / "layers" / "atrous.py", "deeplab_tf") == known
 
 

@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from tensorflow.core.protobuf import config_pb2
 
 from datasets.stored import tfrecord
 from deeplab_tf.config import InferenceConfig
@@ -67,6 +69,11 @@ def exported(tmp_path_factory):
     model.head.fc8.bias.assign(-np.mean(scores, axis=(0, 1, 2)))
     out = tmp_path_factory.mktemp("export")
     yield model, export_saved_model(model, CONFIG, str(out))
+
+
+@pytest.fixture(scope="module")
+def tiny_export(tmp_path_factory):
+    return export_saved_model(tiny_network(), CONFIG, str(tmp_path_factory.mktemp("tiny")))
 
 
 ELSEWHERE = """
@@ -183,8 +190,38 @@ def test_a_fixed_size_is_the_only_one_that_is_taken(tmp_path):
     description, _, predict, _ = load_saved_model(path)
     assert description.size == (30, 41)
     np.testing.assert_allclose(predict(image), predict_probabilities(model, image), atol=1e-5)
-    with pytest.raises(tf.errors.InvalidArgumentError):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"height 30 and width 41; got shape\] \[1 31 41 3\]"):
         loaded.signatures["encoded"](images=tf.constant([png(picture(31, 41))]))
+
+
+BAD_PIXELS = {"four channels": (1, 41, 57, 4), "no batch": (41, 57, 3), "no rows": (1, 0, 57, 3), "a number": ()}
+
+
+def requested(path, images):
+    """Asks as TensorFlow Serving does: the graph gets what came, and Python compares nothing beforehand."""
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
+        signature = tf.compat.v1.saved_model.loader.load(session, ["serve"], path).signature_def["serving_default"]
+        feed, fetch = signature.inputs["images"].name, signature.outputs["labels"].name
+        return session._make_callable_from_options(config_pb2.CallableOptions(feed=[feed], fetch=[fetch]))(images)[0]
+
+
+@pytest.mark.parametrize("shape", BAD_PIXELS.values(), ids=BAD_PIXELS)
+def test_pixels_that_are_no_images_are_refused_with_what_was_expected(tiny_export, shape):
+    images = np.zeros(shape, np.uint8)
+    says = re.escape("images: expected uint8 [batch, height, width, 3], RGB, height any and width any; got shape] [")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=says + " ".join(map(str, shape))):
+        requested(tiny_export, images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=says):
+        tf.saved_model.load(tiny_export).signatures["probabilities"](images=tf.constant(images))
+    assert requested(tiny_export, np.zeros((2, 41, 57, 3), np.uint8)).shape == (2, 41, 57)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a and so on", b"no image"])
+@pytest.mark.parametrize("name", ["encoded", "encoded_rest"])
+def test_bytes_that_are_no_jpeg_or_png_are_refused_with_what_was_expected(tiny_export, name, content):
+    loaded = tf.saved_model.load(tiny_export)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected the bytes of a JPEG or PNG file; got other"):
+        loaded.signatures[name](images=tf.constant([png(picture(9, 9)), content]))
 
 
 def test_the_crf_inside_answers_like_dense_crf_after_the_network(tmp_path):

@@ -62,6 +62,34 @@ def test_one_graph_for_all_sizes():
             assert_close(convolve(tf.constant(x), tf.constant(kernel)), x, kernel, rate)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["known", "any size"])
+@pytest.mark.parametrize("rate", [1, 2, 3, 12])
+def test_high_maps_are_cut_into_blocks_of_rows(monkeypatch, rate, known):
+    monkeypatch.setattr(winograd, "UNCUT_ROWS", 20)
+    monkeypatch.setattr(winograd, "BLOCK_ROWS", 15)
+    kernel = normal(3, 3, 5, 4, seed=1)
+    size = (lambda height: height) if known else (lambda height: None)
+    for height in (19, 20, 21, 41, 60, 95):
+        x = normal(2, height, 6, 5)
+        spec = [tf.TensorSpec([None, size(height), size(6), 5]), tf.TensorSpec([3, 3, 5, 4])]
+        convolve = tf.function(functools.partial(winograd.conv2d, rate=rate), spec, autograph=False)
+        assert_close(convolve(tf.constant(x), tf.constant(kernel)), x, kernel, rate)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "any size"])
+def test_the_transforms_of_a_high_map_are_those_of_a_block(known):
+    x = tf.zeros([1, 1025, 3, 4])
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 1025 if known else None, 3, 4])], autograph=False)
+    def first_product(x):
+        winograd.conv2d(x, tf.zeros([3, 3, 4, 4]))
+        [product, *_] = [op for op in tf.compat.v1.get_default_graph().get_operations() if op.type == "Conv2D"]
+        return tf.shape(product.inputs[0])
+
+    blocks, tiles, *_ = first_product(x).numpy()
+    assert blocks == 15 and tiles == 18  # 15 blocks of 72 rows
+
+
 @pytest.mark.parametrize(
     ("rate", "products_of_a_tile", "multiplications"),
     [(1, 6, 102), (2, 6, 102), (4, 6, 102), (12, 8, 96), (24, 6, 144)],
@@ -92,7 +120,8 @@ def test_only_where_it_was_measured_to_be_faster():
         assert all(winograd.is_faster(x, kernel, rate) for rate in (1, 2, 4, 6, 12, 18))
         assert not winograd.is_faster(x, kernel, 24)  # most taps fall outside
         assert winograd.is_faster(tf.zeros([1, 129, 9, WIDE]), kernel, 1)
-        assert not winograd.is_faster(tf.zeros([1, 257, 9, WIDE]), kernel, 1)  # the transforms are dense
+        assert winograd.is_faster(tf.zeros([1, 257, 9, WIDE]), kernel, 1)  # in blocks of rows
+        assert winograd.is_faster(tf.zeros([1, 513, 9, WIDE]), kernel, 1)
         assert not winograd.is_faster(tf.cast(x, tf.bfloat16), tf.cast(kernel, tf.bfloat16), 1)
         assert not winograd.is_faster(x, tf.zeros([1, 1, WIDE, WIDE]), 1)
         assert not winograd.is_faster(x, tf.zeros([3, 3, WIDE, WIDE - 1]), 1)

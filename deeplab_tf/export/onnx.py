@@ -1,0 +1,272 @@
+"""ONNX files: uint8 pixels in, labels and confidence out, for onnxruntime and whatever else reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_tf.config import Config
+from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.compare import Format, Predict, Written, compare
+from deeplab_tf.export.description import Description, Exported, Size
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
+from deeplab_tf.export.packages import require
+from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.runtime import files
+
+FORMATS = {
+    "onnx": Format(".onnx", 1e-3, 0.0),
+    "onnx_float16": Format("_float16.onnx", 0.02, 1e-3),
+    "onnx_int8": Format("_int8.onnx", 0.3, 0.05),
+}
+OPSET = 18
+# Of the file's metadata.
+_DESCRIPTION, _NAMES = "deeplab_tf", "class_names"
+# What is quantised; activations too, or what is before them is stored in steps for a range that they cut off. The first
+# and the last steps, normalising and upsampling, are exact and cheap as they are.
+_QUANTISED = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "Pad"]
+_ERRORS_ONLY = 3
+
+
+def onnx_path(out_dir: str, config: Config, format_name: str) -> str:
+    """Returns where `export_onnx` writes."""
+    return os.path.join(out_dir, f"{config.experiment}{FORMATS[format_name].suffix}")
+
+
+def export_onnx(
+    model: DeepLab,
+    config: Config,
+    out_dir: str,
+    format_names: Sequence[str],
+    *,
+    size: Size,
+    pictures: Sequence[np.ndarray],
+    calibration: Iterable[np.ndarray] = (),
+    overwrite: bool = False,
+) -> Iterator[Written]:
+    """Converts the network, compares each file with the original on some pictures, and writes it if it is the same.
+
+    A file takes `images`, uint8 [B, H, W, 3], RGB, and gives `labels`, uint8 [B, H, W], and `confidence`, float32
+    [B, H, W], the probability of that label. With a size B is 1. Its metadata holds the configuration and the names.
+
+    Args:
+        model: trained, float32.
+        config: of the training; `config.inference` says how the network is asked.
+        out_dir: the folder.
+        format_names: of `FORMATS`: float32, float16 inside, or int8 convolutions.
+        size: height and width, or None for any.
+        pictures: what to compare on, uint8 [H, W, 3], of that size; of two sizes that are not clean for any size.
+        calibration: for onnx_int8, pictures which show what the network will see.
+        overwrite: replace earlier files.
+
+    Yields:
+        What was written, one after the other.
+
+    Raises:
+        UserError: a package is missing, a file exists or cannot be written, or the network does not bear the
+            conversion.
+    """
+    if not format_names:
+        return
+    for name in format_names:
+        require("onnxruntime", name)
+        files.refuse_existing(onnx_path(out_dir, config, name), overwrite)
+    files.make_folder(out_dir, "--out")
+    per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
+    description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
+    converted = _convert(PortableNetwork(model, config.inference, size))
+    reference = fold_inference(model, config.inference, size)
+    calibration = list(calibration)
+    for name in format_names:
+        path = onnx_path(out_dir, config, name)
+        content = _described(_stored(converted, name, calibration), description)
+        predict = _run(_session(content))
+        agreement = compare(
+            predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, name, FORMATS[name]
+        )
+
+        def write(temporary: str, content: bytes = content) -> None:
+            with open(temporary, "wb") as file:
+                file.write(content)
+
+        files.write_atomically(path, write)
+        yield Written(path, len(content), agreement)
+
+
+def is_onnx(path: str) -> bool:
+    """Says whether a file looks like ONNX."""
+    return os.path.isfile(path) and path.endswith(".onnx")
+
+
+def load_onnx(path: str) -> Exported:
+    """Loads a file that `export_onnx` wrote.
+
+    Returns:
+        The model, for images of the file's size; it has labels only.
+
+    Raises:
+        UserError: onnxruntime is missing, not a file of this project, or damaged.
+    """
+    require("onnxruntime", path)
+    try:
+        session = _session(path)
+        description = Description.from_json(session.get_modelmeta().custom_metadata_map[_DESCRIPTION])
+    except Exception as error:  # onnxruntime's errors have no class in common
+        raise UserError(f"{path} is not an ONNX file of export.py, or is damaged: {in_short(error)}") from error
+    return Exported(description, _labels_by(session), takes_batches=None in description.size)
+
+
+def _convert(network: PortableNetwork) -> Any:
+    """Returns the onnx.ModelProto."""
+    tf2onnx = require("tf2onnx", "ONNX")
+    with _quiet():
+        model, _ = tf2onnx.convert.from_function(
+            network.segment, input_signature=network.segment.input_signature, opset=OPSET
+        )
+    _name(model.graph, network)
+    for position, node in enumerate(model.graph.node):
+        if node.op_type == "Resize":
+            _resize_to_sizes(model, position)
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [constant for constant in model.graph.initializer if constant.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
+
+
+def _resize_to_sizes(model: Any, position: int) -> None:
+    """Gives a Resize the sides of its result, not factors: 29 cells times 15.4827 may be 448 or 449 pixels."""
+    onnx = require("onnx", "ONNX")
+    node = model.graph.node[position]
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    x, _, scales, *sizes = node.input
+    if not sizes:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        [shape] = [value.type.tensor_type.shape.dim for value in inferred.value_info if value.name == x]
+        factors = onnx.numpy_helper.to_array(constants[scales])
+        result = np.round([side.dim_value * factor for side, factor in zip(shape, factors, strict=True)])
+        if not all(result):
+            raise UserError("the network cannot be converted to ONNX: a map has no size in the graph.")
+        sizes = [f"{node.name}_sizes"]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(result.astype(np.int64), sizes[0]))
+    # What is left out is an empty name. An empty tensor is the same to some readers, but not to all.
+    node.input[:] = [x, "", "", *sizes]
+
+
+def _name(graph: Any, network: PortableNetwork) -> None:
+    """Gives the input and the outputs the names that are promised, and their shapes."""
+    [taken] = graph.input
+    by_type = {output.type.tensor_type.elem_type: output for output in graph.output}
+    onnx = require("onnx", "ONNX")
+    renamed = {
+        taken.name: INPUT,
+        by_type[onnx.TensorProto.UINT8].name: LABELS,
+        by_type[onnx.TensorProto.FLOAT].name: CONFIDENCE,
+    }
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    sides = network.segment.input_signature[0].shape
+    for value in (taken, *graph.output):
+        value.name = renamed[value.name]
+        for dimension, side, name in zip(value.type.tensor_type.shape.dim, sides, "BHW", strict=False):
+            dimension.Clear()
+            if side is None:
+                dimension.dim_param = name
+            else:
+                dimension.dim_value = side
+    graph.output.sort(key=lambda output: (LABELS, CONFIDENCE).index(output.name))
+
+
+def _stored(model: Any, format_name: str, calibration: list[np.ndarray]) -> Any:
+    """Returns the model as a format stores it; the float32 model stays as it is."""
+    copy = type(model)()
+    copy.CopyFrom(model)
+    if format_name == "onnx_float16":
+        float16 = require("onnxruntime.transformers.float16", format_name)
+        with _quiet():
+            return float16.convert_float_to_float16(copy, keep_io_types=True)
+    if format_name == "onnx_int8":
+        if not calibration:
+            raise UserError("onnx_int8 needs pictures that show what the network will see, and got none.")
+        return _quantise(copy, calibration)
+    return copy
+
+
+def _quantise(model: Any, calibration: list[np.ndarray]) -> Any:
+    onnx = require("onnx", "onnx_int8")
+    quantization = require("onnxruntime.quantization", "onnx_int8")
+    shape_inference = require("onnxruntime.quantization.shape_inference", "onnx_int8")
+
+    class Pictures(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            self._left = iter(calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            picture = next(self._left, None)
+            return None if picture is None else {INPUT: picture[np.newaxis]}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        plain, ready, done = (os.path.join(folder, f"{name}.onnx") for name in ("plain", "ready", "done"))
+        onnx.save(model, plain)
+        # It joins convolutions and what follows them, so that nothing between them is rounded.
+        shape_inference.quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            ready, done, Pictures(), op_types_to_quantize=_QUANTISED, per_channel=True,
+            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+        )  # fmt: skip
+        return onnx.load(done)
+
+
+def _described(model: Any, description: Description) -> bytes:
+    model.producer_name = "deeplab_tf"
+    values = {_DESCRIPTION: description.to_json(), _NAMES: "\n".join(description.config.info.class_names)}
+    for key, value in values.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    return model.SerializeToString(deterministic=True)
+
+
+def _session(source: str | bytes) -> Any:
+    onnxruntime = require("onnxruntime", "ONNX")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    return onnxruntime.InferenceSession(source, options, providers=onnxruntime.get_available_providers())
+
+
+def _run(session: Any) -> Predict:
+    def predict(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        labels, confidence = session.run([LABELS, CONFIDENCE], {INPUT: image[np.newaxis]})
+        return labels[0], confidence[0]
+
+    return predict
+
+
+def _labels_by(session: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def labels(images: np.ndarray) -> np.ndarray:
+        several = images.ndim == 4
+        [found] = session.run([LABELS], {INPUT: images if several else images[np.newaxis]})
+        return found if several else found[0]
+
+    return labels
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the converters' remarks, which are for their makers, away from the terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,146 @@
+"""OpenVINO files: a pair NAME.xml and NAME.bin, uint8 pixels in, labels and confidence out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deeplab_tf.config import Config
+from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export.compare import Format, Predict, Written, compare
+from deeplab_tf.export.description import Description, Exported, Size
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
+from deeplab_tf.export.packages import require
+from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
+from deeplab_tf.networks.deeplab import DeepLab
+from deeplab_tf.runtime import files, native_messages
+
+FORMAT = Format(".xml", 1e-3, 0.0)
+_RT_INFO = ["deeplab_tf", "description"]
+
+
+def openvino_path(out_dir: str, config: Config) -> str:
+    """Returns where `export_openvino` writes; the weights are beside it, with the ending .bin."""
+    return os.path.join(out_dir, f"{config.experiment}{FORMAT.suffix}")
+
+
+def export_openvino(
+    model: DeepLab,
+    config: Config,
+    out_dir: str,
+    *,
+    size: Size,
+    pictures: Sequence[np.ndarray],
+    overwrite: bool = False,
+) -> Written:
+    """Converts the network, compares it with the original on some pictures, and writes it if it is the same.
+
+    Inputs, outputs and arguments are those of `export_onnx`. The weights are float32; OpenVINO computes in what the
+    machine is fast in unless told otherwise.
+
+    Raises:
+        UserError: a package is missing, a file exists or cannot be written, or the network does not bear the
+            conversion.
+    """
+    openvino = require("openvino", "openvino")
+    path = openvino_path(out_dir, config)
+    weights = weights_path(path)
+    for one in (path, weights):
+        files.refuse_existing(one, overwrite)
+    files.make_folder(out_dir, "--out")
+    per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
+    description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
+    reference = fold_inference(model, config.inference, size)
+    with tempfile.TemporaryDirectory() as folder:
+        network = PortableNetwork(model, config.inference, size)
+        saved = os.path.join(folder, "saved_model")
+        tf.saved_model.save(network, saved, network.segment.get_concrete_function())
+        with native_messages.held_back():
+            converted = openvino.convert_model(saved)
+        _name(converted)
+        converted.set_rt_info(description.to_json(), _RT_INFO)
+        written = os.path.join(folder, "network.xml")
+        openvino.save_model(converted, written, compress_to_fp16=False)
+        predict = _run(_compile(written, "f32"))
+        agreement = compare(
+            predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, "openvino", FORMAT
+        )
+        # The weights first: an .xml is never without them.
+        files.write_atomically(weights, lambda temporary: _copy(weights_path(written), temporary))
+        files.write_atomically(path, lambda temporary: _copy(written, temporary))
+    return Written(path, os.path.getsize(path) + os.path.getsize(weights), agreement)
+
+
+def weights_path(path: str) -> str:
+    """Returns the name of the weights that belong to NAME.xml."""
+    return os.path.splitext(path)[0] + ".bin"
+
+
+def is_openvino(path: str) -> bool:
+    """Says whether a file looks like OpenVINO's."""
+    return os.path.isfile(path) and path.endswith(".xml")
+
+
+def load_openvino(path: str) -> Exported:
+    """Loads files that `export_openvino` wrote.
+
+    Returns:
+        The model, for images of the file's size; it has labels only. It computes in what the network was trained in,
+        bfloat16 where the processor has it, else float32.
+
+    Raises:
+        UserError: openvino is missing, not a file of this project, or damaged.
+    """
+    require("openvino", path)
+    try:
+        model = _core().read_model(path)
+        if not model.has_rt_info(_RT_INFO):
+            raise ValueError("it does not describe itself")
+        description = Description.from_json(model.get_rt_info(_RT_INFO).astype(str))
+        precision = "bf16" if description.config.train.precision == "bfloat16" else "f32"
+        compiled = _compile(model, precision)
+    except Exception as error:  # OpenVINO's errors have no class in common
+        raise UserError(f"{path} is not an OpenVINO file of export.py, or is damaged: {in_short(error)}") from error
+    return Exported(description, _labels_by(compiled), takes_batches=None in description.size)
+
+
+def _core() -> Any:
+    return require("openvino", "OpenVINO").Core()
+
+
+def _compile(model: Any, precision: str) -> Any:
+    return _core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+
+
+def _name(model: Any) -> None:
+    model.inputs[0].get_tensor().set_names({INPUT})
+    for output in model.outputs:
+        name = LABELS if output.get_element_type().get_type_name() == "u8" else CONFIDENCE
+        output.get_tensor().set_names({name})
+
+
+def _run(compiled: Any) -> Predict:
+    def predict(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = compiled({INPUT: image[np.newaxis]})
+        return np.array(found[LABELS][0]), np.array(found[CONFIDENCE][0])
+
+    return predict
+
+
+def _labels_by(compiled: Any) -> Callable[[np.ndarray], np.ndarray]:
+    def labels(images: np.ndarray) -> np.ndarray:
+        several = images.ndim == 4
+        found = np.array(compiled({INPUT: images if several else images[np.newaxis]})[LABELS])
+        return found if several else found[0]
+
+    return labels
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)

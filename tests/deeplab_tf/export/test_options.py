@@ -1,0 +1,95 @@
+"""Every pair of export options goes together, or is refused with a line."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from deeplab_tf.config import InferenceConfig
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.experiments import EXPERIMENTS
+from deeplab_tf.export.load import load_exported
+from deeplab_tf.export.saved_model import export_saved_model
+from deeplab_tf.inference.probabilities import predict_probabilities
+from deeplab_tf.layers.atrous import IMPLEMENTATIONS
+from deeplab_tf.networks.deeplab import build_network
+from tests.tiny import tiny_network
+
+INFO = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
+CONFIG = dataclasses.replace(EXPERIMENTS["vgg16_large_fov"], dataset=INFO)
+OPTIONS = {
+    "size": [(None, None), (41, 60)],
+    "atrous": list(IMPLEMENTATIONS),
+    "precision": ["float32", "bfloat16", "float16"],
+    "crf": [False, True],
+    "flip": [False, True],
+    "tile": [0, 33],
+    "winograd": [True, False],
+    "scales": [(1.0,), (1.0, 0.5)],
+    "align_corners": [True, False],
+}
+IMAGE = np.random.default_rng(0).integers(0, 256, (41, 60, 3), np.uint8)
+
+
+def allowed(chosen):
+    return not (chosen["tile"] and not chosen["align_corners"])
+
+
+def pairs_of(chosen):
+    return set(itertools.combinations(sorted(chosen.items(), key=lambda item: item[0]), 2))
+
+
+def rows():
+    """Picks combinations that hold every pair of values, the one with most new pairs first."""
+    every = [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
+    waiting = [(pairs_of(chosen), chosen) for chosen in every if allowed(chosen)]
+    left, picked = set().union(*(pairs for pairs, _ in waiting)), []
+    while left:
+        pairs, best = max(waiting, key=lambda one: len(one[0] & left))
+        left -= pairs
+        picked.append(best)
+    return picked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", rows(), ids=lambda chosen: "-".join(map(str, chosen.values())))
+def test_every_pair_of_options_exports_and_answers_as_the_network(tmp_path, chosen):
+    model = network(chosen["atrous"], chosen["precision"], chosen["scales"])
+    inference = InferenceConfig(
+        flip=chosen["flip"],
+        tile=chosen["tile"],
+        tile_overlap=8 if chosen["tile"] else InferenceConfig().tile_overlap,
+        winograd=chosen["winograd"],
+        align_corners=chosen["align_corners"],
+    )
+    if chosen["tile"] and model.size_multiple > 16:
+        inference = dataclasses.replace(inference, tile=65)
+    config = dataclasses.replace(CONFIG, inference=inference)
+    path = export_saved_model(model, config, str(tmp_path), crf=chosen["crf"], size=chosen["size"])
+    probabilities = load_exported(path).probabilities_of(IMAGE)
+    assert probabilities.shape == (41, 60, 3) and np.isfinite(probabilities).all()
+    if not chosen["crf"]:
+        atol = 1e-5 if chosen["precision"] == "float32" else 0.05
+        np.testing.assert_allclose(probabilities, predict_probabilities(model, IMAGE, inference), atol=atol)
+
+
+def network(atrous, precision, scales):
+    model = tiny_network(scales=scales)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "implementation"):
+            layer.implementation = atrous
+    if precision != "float32":
+        model.backbone.dtype_policy = f"mixed_{precision}"
+        model.backbone.conv1_1.dtype_policy = f"mixed_{precision}"
+    return model
+
+
+@pytest.mark.parametrize("size", [(None, None), (65, 65)])
+def test_auto_of_a_whole_network_is_exported(tmp_path, size):
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, atrous="auto", output_stride=8))
+    model = build_network(dataclasses.replace(config.model, hidden_units=16), 3, "bfloat16")
+    path = export_saved_model(model, config, str(tmp_path), size=size)
+    image = np.random.default_rng(0).integers(0, 256, (65, 65, 3), np.uint8)
+    probabilities = load_exported(path).probabilities_of(image)
+    np.testing.assert_allclose(probabilities, predict_probabilities(model, image), atol=0.01)
