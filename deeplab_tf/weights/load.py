@@ -148,7 +148,7 @@ def _by_content(path: str) -> str:
             if any(member.endswith("/data.pkl") or member == "data.pkl" for member in members):
                 return ".pth"
             return ".npz" if members and all(member.endswith(".npy") for member in members) else ""
-    except (OSError, zipfile.BadZipFile, ValueError):
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):  # its reader says what is wrong
         return ""
     if start[:8] == b"\x89HDF\r\n\x1a\n":
         return ".h5"
