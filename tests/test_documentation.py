@@ -13,6 +13,7 @@ from deeplab_tf.config import override
 from deeplab_tf.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST_LINE = 120
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 # Commands whose flags are not absl's, or that belong to others.
 FOREIGN = ("pip", "pytest", "tf2onnx.convert", "venv", "http.server", "ruff", "mypy")
@@ -119,3 +120,13 @@ def test_the_links_of_a_page_lead_somewhere(page):
         assert place.exists(), f"{page.name}: {target}"
         if anchor and place.suffix == ".md":
             assert anchor in anchors(place), f"{page.name}: {target} has no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_lines_of_a_page_are_short(page):
+    tables = re.compile(r"^\s*(\||!?\[|<)")
+    fenced = False
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        fenced ^= line.lstrip().startswith("```")
+        if not fenced and not tables.match(line):
+            assert len(line) <= LONGEST_LINE, f"{page.name}:{number} has {len(line)} characters"
