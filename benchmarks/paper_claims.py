@@ -8,7 +8,7 @@ run again it goes on where it stopped: trainings resume, and what is scored is l
 score, OUT/claims.md the table: the mean over the seeds, the difference from the variant it is compared with, and the
 spread (largest minus smallest) of this difference, for the same seed has the same order of images in both.
 
-With the default 600 updates of 8 crops of 257 a training takes some 4 minutes on 2 cores, all of it some 3 hours.
+The whole takes hours on a CPU: `train.py --dry_run` says how long one of its trainings takes on your machine.
 """
 
 from __future__ import annotations

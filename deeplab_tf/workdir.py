@@ -144,7 +144,7 @@ def read_config(workdir: str) -> Config:
     try:
         return Config.from_json(files.read_json(path))
     except FileNotFoundError:
-        raise UserError(f"{workdir} is no workdir of train.py: it has no {CONFIG_FILE}.") from None
+        raise UserError(f"{workdir} is not a workdir of train.py: it has no {CONFIG_FILE}.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}. It was written by another version, or is damaged.") from error
 

@@ -32,7 +32,7 @@ def read_results(
         UserError: there is no such folder.
     """
     if not os.path.isdir(folder):
-        raise UserError(f"--predictions={folder} is no folder; name one that holds a PNG of labels for each image.")
+        raise UserError(f"--predictions={folder} is not a folder; name one that holds a PNG of labels for each image.")
     for image_id, image, truth in examples:
         try:
             yield Result(image_id, image, truth, _read(folder, image_id, image.shape[:2], info), None, None, None)

@@ -138,7 +138,7 @@ def check_workdir_path(path: str) -> None:
     if os.path.isfile(path):
         if path.lower().endswith(SUFFIXES):
             raise UserError(f"{path} is a weights file: give it as --weights={path}, with --experiment and --dataset.")
-        raise UserError(f"{path} is no model that is known; name a workdir, a SavedModel or a .tflite file.")
+        raise UserError(f"{path} is not a model that is known; name a workdir, a SavedModel or a .tflite file.")
     inside = [os.path.join(path, *parts) for parts in (("saved_model", "1"), ("1",))]
     inside += sorted(glob.glob(os.path.join(glob.escape(path), "*.tflite")))
     meant = [candidate for candidate in inside if os.path.exists(candidate) and is_exported(candidate)]

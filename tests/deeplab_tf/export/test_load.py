@@ -101,9 +101,9 @@ def test_a_wrong_path_points_to_the_right_one(tmp_path):
         (tmp_path / "mine", f"name {saved_model}"),
         (saved_model.parent, f"name {saved_model}"),
         (tmp_path / "model.WEIGHTS.h5", "is a weights file: give it as --weights="),
-        (tmp_path / "other.bin", "is no model that is known"),
+        (tmp_path / "other.bin", "is not a model that is known"),
         (tmp_path / "nowhere", "does not exist; name a workdir"),
-        (tmp_path, "is no workdir of train.py"),
+        (tmp_path, "is not a workdir of train.py"),
     ):
         with pytest.raises(UserError, match=re.escape(says)):
             load_segmenter(str(path))
