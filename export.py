@@ -20,12 +20,10 @@ from absl import flags
 
 from deeplab_tf import model_flags
 from deeplab_tf.errors import UserError
+from deeplab_tf.export import FORMATS
 from deeplab_tf.runtime.command_line import refuse_idle, run
 
-TFLITE_FORMATS = ("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8")
-ONNX_FORMATS = ("onnx", "onnx_float16", "onnx_int8")
-FORMATS = ("saved_model", *TFLITE_FORMATS, *ONNX_FORMATS, "openvino")
-# Pictures that a file for another program is compared on.
+# Pictures of --data_dir that files for other programs are compared on.
 TRIED = 2
 FLAGS = flags.FLAGS
 model_flags.define()
@@ -50,10 +48,10 @@ flags.DEFINE_bool("overwrite", False, "Replace an earlier export in --out.")
 def main() -> None:
     """Wires flags, model and export together."""
     # Imported here, so that --help and a mistyped flag answer at once.
+    import importlib
+
     from datasets import dataset_info
-    from deeplab_tf.export import compare, onnx, openvino, packages, tflite
-    from deeplab_tf.export.saved_model import export_saved_model, saved_model_path
-    from deeplab_tf.networks.deeplab import rebuild
+    from deeplab_tf.export.kind import Job
     from deeplab_tf.runtime import files
 
     if not FLAGS.out:
@@ -76,75 +74,34 @@ def main() -> None:
     if not FLAGS.data_dir:
         refuse_idle({"calibration_split": "--data_dir is not given"})
     model, config = model_flags.load(FLAGS.workdir, dataset_info, FLAGS.precision)
-    tflite_formats = [name for name in TFLITE_FORMATS if name in FLAGS.formats]
-    onnx_formats = [name for name in ONNX_FORMATS if name in FLAGS.formats]
-    if tflite_formats:
-        tflite_size = tflite.check_size(size, model.size_multiple)
-    if onnx_formats:
-        packages.require("tf2onnx", onnx_formats[0])
-        packages.require("onnxruntime", onnx_formats[0])
-    if "openvino" in FLAGS.formats:
-        packages.require("openvino", "openvino")
-    portable = [*onnx_formats, *(["openvino"] if "openvino" in FLAGS.formats else [])]
-    others = [*tflite_formats, *portable]
+    wanted = {name: FORMATS[name] for name in FORMATS if name in FLAGS.formats}
+    # The kinds of files, each with its formats.
+    chosen = [
+        (
+            importlib.import_module(f"deeplab_tf.export.{module}").KIND,
+            [name for name in wanted if wanted[name] == module],
+        )
+        for module in dict.fromkeys(wanted.values())
+    ]
+    others = [name for name in wanted if name != "saved_model"]
+    for kind, names in chosen:
+        kind.check(names, size, model.size_multiple)
     if others and config.inference.tile:
         raise UserError(f"{others[0]} has no tiles inside: leave --tile out.")
     # All of them before the first is written.
-    if "saved_model" in FLAGS.formats:
-        files.refuse_existing(saved_model_path(FLAGS.out), FLAGS.overwrite)
-    for name in tflite_formats:
-        files.refuse_existing(tflite.tflite_path(FLAGS.out, config, name), FLAGS.overwrite)
-    for name in onnx_formats:
-        files.refuse_existing(onnx.onnx_path(FLAGS.out, config, name), FLAGS.overwrite)
-    if "openvino" in portable:
-        files.refuse_existing(openvino.openvino_path(FLAGS.out, config), FLAGS.overwrite)
+    for kind, names in chosen:
+        for name in names:
+            files.refuse_existing(kind.path_of(FLAGS.out, config, name), FLAGS.overwrite)
+    pictures = []
     if others:
         count = FLAGS.calibration_images if int8 else TRIED
         pictures = list(pictures_of(FLAGS.data_dir, config.info.train_split, count, size, model.mean_rgb))
-
-    if "saved_model" in FLAGS.formats:
-        path = export_saved_model(model, config, FLAGS.out, crf=FLAGS.crf, size=size, overwrite=FLAGS.overwrite)
-        inside = f"{model.backbone.compute_dtype}, {'with' if FLAGS.crf else 'without'} the CRF"
-        print(f"exported {config.experiment} for {config.info.num_classes} classes, {inside}: {path}")
-    if not others:
-        return
-    if FLAGS.crf:
-        print(f"the CRF is not in {', '.join(others)}: it needs operations that these do not have.")
-    # Dilated convolutions stay one operation each, and are faster than deinterlacing there (docs/tflite.md).
-    mobile = rebuild(model, "dilated")
-
-    def say(written: compare.Written) -> None:
-        print(
-            f"exported {config.experiment}, {written.num_bytes / 1e6:.1f} MB, {100 * written.agreement:.2f} % of the "
-            f"pixels as in float32: {written.path}",
-            flush=True,
-        )
-
-    for name in tflite_formats:
-        print(f"converting to {name} ...", flush=True)
-        written = tflite.export_tflite(
-            mobile,
-            config,
-            FLAGS.out,
-            name,
-            size=tflite_size,
-            pictures=pictures[:TRIED] or [compare.made_up_picture(tflite_size)],
-            calibration=pictures if name == "tflite_int8" else (),
-            overwrite=FLAGS.overwrite,
-        )
-        say(written)
-    if not portable:
-        return
-    if None in size:
-        tried = compare.pictures_of_two_sizes(pictures, model.size_multiple)
-    else:
-        tried = pictures[:TRIED] or [compare.made_up_picture((size[0] or 0, size[1] or 0))]
-    print(f"converting to {', '.join(portable)} ...", flush=True)
-    common: dict[str, Any] = {"size": size, "pictures": tried, "overwrite": FLAGS.overwrite}
-    for written in onnx.export_onnx(mobile, config, FLAGS.out, onnx_formats, calibration=pictures, **common):
-        say(written)
-    if "openvino" in portable:
-        say(openvino.export_openvino(mobile, config, FLAGS.out, **common))
+    if FLAGS.crf and others:
+        print(f"the CRF will not be in {', '.join(others)}: it needs operations that these do not have.")
+    job = Job(model, config, FLAGS.out, size, pictures, FLAGS.crf, FLAGS.overwrite)
+    for kind, names in chosen:
+        for line in kind.write(job, names):
+            print(line, flush=True)
 
 
 def parse_size(text: str) -> tuple[int | None, int | None]:

@@ -37,7 +37,7 @@ The rooms:
               object sizes                      sizes
               stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
-              export          export/           description saved_model tflite onnx openvino interchange
+              export          export/           description kind saved_model tflite onnx openvino interchange
                                                 checked compare packages warm_up load
               files, pictures images/           files orientation orientation_graph decode sources results
                                                 polygons video visualize fit mean

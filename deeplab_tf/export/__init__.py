@@ -1,1 +1,12 @@
-"""Networks for other programs: SavedModel, TensorFlow Lite, and loading them again."""
+"""Networks for other programs: SavedModel, TensorFlow Lite, ONNX, OpenVINO, and loading them again.
+
+A format is a file of this room, which ends in its `KIND`, and its names below. export.py and load.py go through these.
+"""
+
+FORMATS = {
+    "saved_model": "saved_model",
+    **dict.fromkeys(("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8"), "tflite"),
+    **dict.fromkeys(("onnx", "onnx_float16", "onnx_int8"), "onnx"),
+    "openvino": "openvino",
+}
+"""What can be written, and the module of this package that writes and loads it."""

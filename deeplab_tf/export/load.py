@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import importlib
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,11 +19,9 @@ from deeplab_tf import workdir
 from deeplab_tf.config import Config
 from deeplab_tf.crf import dense_crf as crf
 from deeplab_tf.errors import UserError
+from deeplab_tf.export import FORMATS
 from deeplab_tf.export.description import Description, Exported
-from deeplab_tf.export.onnx import is_onnx, load_onnx
-from deeplab_tf.export.openvino import is_openvino, load_openvino
-from deeplab_tf.export.saved_model import is_saved_model, load_saved_model
-from deeplab_tf.export.tflite import is_tflite, load_tflite
+from deeplab_tf.export.saved_model import load_saved_model
 from deeplab_tf.images.fit import fit_image, unfit_output
 from deeplab_tf.inference.labels import labels_of
 from deeplab_tf.inference.probabilities import build_predictor, require_memory
@@ -43,12 +42,8 @@ class Backend(NamedTuple):
     load: Callable[[str], Exported]
 
 
-BACKENDS = {
-    "TensorFlow Lite file": Backend(is_tflite, load_tflite),
-    "ONNX file": Backend(is_onnx, load_onnx),
-    "OpenVINO file": Backend(is_openvino, load_openvino),
-    "SavedModel": Backend(is_saved_model, load_saved_model),
-}
+_KINDS = [importlib.import_module(f"{__package__}.{module}").KIND for module in dict.fromkeys(FORMATS.values())]
+BACKENDS = {kind.name: Backend(kind.knows, kind.load) for kind in _KINDS}
 """What is loaded, and by what."""
 
 

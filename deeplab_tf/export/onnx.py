@@ -17,6 +17,7 @@ from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.compare import Format, Predict, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
+from deeplab_tf.export.kind import Job, Kind
 from deeplab_tf.export.packages import require
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
@@ -270,3 +271,26 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
+    require("tf2onnx", format_names[0])
+    require("onnxruntime", format_names[0])
+
+
+def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
+    yield f"converting to {', '.join(format_names)} ..."
+    for written in export_onnx(
+        job.dilated,
+        job.config,
+        job.out_dir,
+        format_names,
+        size=job.size,
+        pictures=job.tried(),
+        calibration=job.pictures,
+        overwrite=job.overwrite,
+    ):
+        yield job.describe(written)
+
+
+KIND = Kind("ONNX file", _check, onnx_path, _write, is_onnx, load_onnx)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.compare import Format, Predict, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
+from deeplab_tf.export.kind import Job, Kind
 from deeplab_tf.export.packages import require
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
@@ -144,3 +145,25 @@ def _labels_by(compiled: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 def _copy(source: str, target: str) -> None:
     shutil.copyfile(source, target)
+
+
+def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
+    require("openvino", format_names[0])
+
+
+def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
+    yield f"converting to {', '.join(format_names)} ..."
+    written = export_openvino(
+        job.dilated, job.config, job.out_dir, size=job.size, pictures=job.tried(), overwrite=job.overwrite
+    )
+    yield job.describe(written)
+
+
+KIND = Kind(
+    "OpenVINO file",
+    _check,
+    lambda out_dir, config, _: openvino_path(out_dir, config),
+    _write,
+    is_openvino,
+    load_openvino,
+)

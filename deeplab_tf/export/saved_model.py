@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,7 @@ from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.checked import checked_encoded, checked_images
 from deeplab_tf.export.description import Description, Exported, Size
+from deeplab_tf.export.kind import Job, Kind
 from deeplab_tf.export.warm_up import write_warm_up
 from deeplab_tf.images.decode import decode_image
 from deeplab_tf.images.orientation_graph import orientation_in_graph, turned_in_graph
@@ -225,3 +227,19 @@ def _write_lines(path: str, lines: list[str] | tuple[str, ...]) -> str:
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
     return path
+
+
+def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
+    path = export_saved_model(job.model, job.config, job.out_dir, crf=job.crf, size=job.size, overwrite=job.overwrite)
+    inside = f"{job.model.backbone.compute_dtype}, {'with' if job.crf else 'without'} the CRF"
+    yield f"exported {job.config.experiment} for {job.config.info.num_classes} classes, {inside}: {path}"
+
+
+KIND = Kind(
+    "SavedModel",
+    lambda format_names, size, size_multiple: None,
+    lambda out_dir, config, _: saved_model_path(out_dir),
+    _write,
+    is_saved_model,
+    load_saved_model,
+)

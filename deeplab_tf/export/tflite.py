@@ -8,7 +8,7 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ import tqdm
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.compare import Format, Written, compare
-from deeplab_tf.export.description import Description, Exported
+from deeplab_tf.export.description import Description, Exported, Size
+from deeplab_tf.export.kind import Job, Kind
 from deeplab_tf.inference.fold import fold_weights
 from deeplab_tf.inference.labels import labels_in_graph
 from deeplab_tf.inference.probabilities import build_inference
@@ -260,3 +261,27 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
+    check_size(size, size_multiple)
+
+
+def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
+    size = check_size(job.size, job.model.size_multiple)
+    for name in format_names:
+        yield f"converting to {name} ..."
+        written = export_tflite(
+            job.dilated,
+            job.config,
+            job.out_dir,
+            name,
+            size=size,
+            pictures=job.tried(size),
+            calibration=job.pictures if name == "tflite_int8" else (),
+            overwrite=job.overwrite,
+        )
+        yield job.describe(written)
+
+
+KIND = Kind("TensorFlow Lite file", _check, tflite_path, _write, is_tflite, load_tflite)
