@@ -26,15 +26,6 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import command_line, files
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
-flags.DEFINE_string("out", "", "Folder for the runs, claims.json and claims.md.")
-flags.DEFINE_string("experiment", "efficientnet_lite0_aspp", "What is varied; at output stride 16.")
-flags.DEFINE_string("init", "imagenet", "As for train.py.")
-flags.DEFINE_string("eval_split", "val", "Split that is scored.")
-flags.DEFINE_list("seeds", ["0", "1", "2"], "One training each.")
-flags.DEFINE_integer("iterations", 600, "Updates of the base variant.")
-flags.DEFINE_list("only", [], "Variants to run; all by default. What they are compared with has to be run too.")
-
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -218,5 +209,17 @@ def _refuse_other_settings(settings: dict[str, Any]) -> None:
         raise UserError(f"{path} is of a campaign with other settings: {', '.join(sorted(other))}. Take another --out.")
 
 
+def _define_flags() -> None:
+    flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
+    flags.DEFINE_string("out", "", "Folder for the runs, claims.json and claims.md.")
+    flags.DEFINE_string("experiment", "efficientnet_lite0_aspp", "What is varied; at output stride 16.")
+    flags.DEFINE_string("init", "imagenet", "As for train.py.")
+    flags.DEFINE_string("eval_split", "val", "Split that is scored.")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "One training each.")
+    flags.DEFINE_integer("iterations", 600, "Updates of the base variant.")
+    flags.DEFINE_list("only", [], "Variants to run; all by default. What they are compared with has to be run too.")
+
+
 if __name__ == "__main__":
+    _define_flags()
     command_line.run(main)

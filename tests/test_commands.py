@@ -250,7 +250,7 @@ def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights(data, workdir, tmp
             "--crf_backend has no effect: --crf is",
         ),
         (("predict.py", "--images=i", "--out=o", "--set=crf.w1=5"), "--set=crf.w1=5 has no effect: --crf is"),
-        (("export.py", "--out=o", "--formats=onnx"), "--formats knows"),
+        (("export.py", "--out=o", "--formats=coreml"), "--formats knows"),
     ],
 )
 def test_a_bad_flag_gives_one_line_and_status_2(arguments, says):
@@ -358,7 +358,7 @@ def test_only_data_with_a_test_server_can_be_submitted(data, workdir):
 
 FROZEN = """
 import os, runpy, sys
-from deeplab_tf import command_line
+from deeplab_tf.runtime import command_line
 
 run = command_line.run
 command_line.run = lambda main, **options: run(

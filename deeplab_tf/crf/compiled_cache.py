@@ -15,10 +15,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 from numba.core import caching, config
+
+Kernels = TypeVar("Kernels")
 
 # Types of arguments: whole numbers, and arrays by type and dimensions, C-contiguous.
 WHOLE, F1, F2 = numba.int64, numba.float32[::1], numba.float32[:, ::1]
@@ -28,9 +30,25 @@ FROZEN_U2 = numba.types.Array(numba.uint8, 2, "C", readonly=True)
 
 # Seconds of compiling without a word.
 _PATIENCE = 1.0
+
 _signatures: dict[Any, Any] = {}
 _ready: set[Any] = set()
 _lock = threading.Lock()
+
+
+def built_once(build: Callable[[int], Kernels]) -> Callable[[int], Kernels]:
+    """Makes a function return one and the same object for the same number, to several threads at once too.
+
+    `functools.cache` alone may build two sets of kernels then, of which one thread compiles one and calls the other.
+    """
+    cached, lock = functools.cache(build), threading.Lock()
+
+    @functools.wraps(build)
+    def locked(width: int) -> Kernels:
+        with lock:
+            return cached(width)
+
+    return locked
 
 
 def compiled(signature: Any, name: str = "") -> Callable[[Callable[..., Any]], Any]:

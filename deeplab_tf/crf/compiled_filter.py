@@ -7,13 +7,12 @@ branch.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from deeplab_tf.crf.compiled_cache import F1, F2, I1, I2, WHOLE, compiled
+from deeplab_tf.crf.compiled_cache import F1, F2, I1, I2, WHOLE, built_once, compiled
 from deeplab_tf.crf.compiled_rows import add, fill, load, multiply, store
 
 # Pixels whose sums stay in the first-level cache while the corners are gone through, class by class.
@@ -37,7 +36,7 @@ class Filter(NamedTuple):
     slice: Any
 
 
-@functools.cache
+@built_once
 def build_filter_kernels(width: int) -> Filter:
     """Returns the kernels for rows of 1, 4 or 8 labels, yet to be compiled."""
 

@@ -6,13 +6,12 @@ other in [G * N, width].
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
-from deeplab_tf.crf.compiled_cache import F1, F2, FROZEN_F2, I1, WHOLE, compiled
+from deeplab_tf.crf.compiled_cache import F1, F2, FROZEN_F2, I1, WHOLE, built_once, compiled
 from deeplab_tf.crf.compiled_rows import exp, fill, largest, load, maximum, multiply, store, subtract, total
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
@@ -57,7 +56,7 @@ def check(probabilities: np.ndarray) -> bool:
     return right
 
 
-@functools.cache
+@built_once
 def build_mean_field_kernels(width: int) -> MeanField:
     """Returns the kernels for groups of 4 or 8 labels, yet to be compiled."""
 

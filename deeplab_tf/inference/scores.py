@@ -49,7 +49,8 @@ def build_scores(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[
             return scores_of(images)
         padded = scores_of(_pad(images, padded_height, padded_width, model.mean_rgb))
         # By sizes in full: of a slice with open ends ONNX's converter computes the ends in floating point.
-        return tf.slice(padded, [0, 0, 0, 0], [tf.shape(images)[0], height, width, padded.shape[-1]])
+        num_classes = padded.shape[-1] or tf.shape(padded)[-1]
+        return tf.slice(padded, [0, 0, 0, 0], [tf.shape(images)[0], height, width, num_classes])
 
     return scores
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import numba
 import numpy as np
@@ -264,3 +265,27 @@ def test_without_numba_auto_takes_tensorflow_and_compiled_says_what_to_install(m
 def test_numba_is_not_imported_with_the_package():
     code = "import sys, deeplab_tf.crf.dense_crf; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_threads_that_need_kernels_at_once_get_the_same_ones():
+    begun = threading.Barrier(2, timeout=10)
+    built = []
+
+    @compiled_cache.built_once
+    def build(width):
+        built.append(width)
+        time.sleep(0.05)  # the other thread comes meanwhile
+        return object()
+
+    found = []
+
+    def ask():
+        begun.wait()
+        found.append(build(4))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert built == [4] and found[0] is found[1]
