@@ -64,5 +64,5 @@ def test_stored_labels_are_scored_without_times_and_with_what_is_missing(tmp_pat
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no folder; name one that holds a PNG"):
+    with pytest.raises(UserError, match="is not a folder; name one that holds a PNG"):
         read(tmp_path / "nowhere", "a")
