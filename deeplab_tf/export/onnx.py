@@ -93,12 +93,7 @@ def export_onnx(
         agreement = compare(
             predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, name, FORMATS[name]
         )
-
-        def write(temporary: str, content: bytes = content) -> None:
-            with open(temporary, "wb") as file:
-                file.write(content)
-
-        files.write_atomically(path, write)
+        files.write_bytes(path, content)
         yield Written(path, len(content), agreement)
 
 

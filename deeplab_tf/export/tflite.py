@@ -123,12 +123,7 @@ def export_tflite(
         format_name,
         FORMATS[format_name],
     )
-
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            file.write(content)
-
-    files.write_atomically(path, write)
+    files.write_bytes(path, content)
     return Written(path, len(content), agreement)
 
 

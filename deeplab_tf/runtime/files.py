@@ -239,6 +239,20 @@ def flush_to_disk(path: str) -> None:
         os.close(descriptor)
 
 
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file atomically.
+
+    Raises:
+        UserError: not writable, or no space.
+    """
+
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(content)
+
+    write_atomically(path, write)
+
+
 def write_text(path: str, text: str) -> None:
     """Writes UTF-8."""
 
