@@ -39,7 +39,8 @@ The rooms:
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description kind saved_model tflite onnx openvino interchange
                                                 checked compare packages warm_up load
-              files, pictures images/           files orientation orientation_graph decode sources results
+              files, pictures images/           files depth newer_formats not_images orientation
+                                                orientation_graph decode sources results
                                                 polygons video visualize fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads

@@ -18,7 +18,18 @@ from PIL import Image
 
 from deeplab_tf.dataset_info import IGNORE_LABEL
 from deeplab_tf.errors import UserError
-from deeplab_tf.images.files import STORED_FORMATS, decode, open_image, pixel_limit, read_bytes, to_rgb
+from deeplab_tf.images.depth import is_deep, largest_level
+from deeplab_tf.images.files import (
+    STORED_FORMATS,
+    Say,
+    decode,
+    decode_opened,
+    has_more,
+    open_image,
+    pixel_limit,
+    read_bytes,
+    warn,
+)
 from deeplab_tf.images.orientation import orientation, turned, upright_size
 
 from ..messages import some
@@ -88,6 +99,7 @@ def build_example(
     *,
     image_data: bytes = b"",
     frame: str = "auto",
+    say: Say = warn,
 ) -> Example:
     """Reads an image and joins it with its labels.
 
@@ -100,6 +112,7 @@ def build_example(
         frame: what the labels were drawn on: the "upright" picture, the pixels as the file has them ("stored"), or
             "auto": the upright picture, unless its size fits only the stored pixels. In the latter two cases they are
             turned with the picture.
+        say: see `read_image`.
 
     Returns:
         The example.
@@ -107,7 +120,7 @@ def build_example(
     Raises:
         UserError: the image is missing or damaged, or the labels have another size than it, or ignore every pixel.
     """
-    image = _stored_image(image_path, image_data)
+    image = _stored_image(image_path, image_data, say)
     upright = (image.height, image.width)
     by_size = frame == "auto" and labels.shape != upright
     if (by_size or frame == "stored") and turned(labels, image.orientation).shape == upright:
@@ -127,7 +140,7 @@ def build_example(
     return Example(image_id, image.data, labels, (Path(image_path), Path(labels_path)))
 
 
-def read_image(path: str | os.PathLike[str], data: bytes = b"") -> bytes:
+def read_image(path: str | os.PathLike[str], data: bytes = b"", say: Say = warn) -> bytes:
     """Reads an image file for storage.
 
     The file is decoded completely, so that damage shows here and not in the middle of training.
@@ -135,17 +148,17 @@ def read_image(path: str | os.PathLike[str], data: bytes = b"") -> bytes:
     Args:
         path: any image that Pillow reads.
         data: the content of the file, where it is in memory.
+        say: gets what is assumed of the image, a sentence that begins with its name.
 
     Returns:
         The original bytes of an 8-bit RGB or grey JPEG or PNG that is upright and without transparency. Anything else
-        is stored as an 8-bit RGB PNG: photographs are turned upright by their EXIF orientation (as PNG, because
-        compressing a JPEG anew would change its pixels), palettes are looked up, CMYK is converted, alpha is dropped,
-        16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps its high byte.
+        is stored as an 8-bit RGB PNG of the pixels that prediction sees, see `images.files.decode_pixels`. (Turned
+        photographs as well, because compressing a JPEG anew would change its pixels.)
 
     Raises:
         UserError: the file is missing, empty, damaged, no image, or of a kind without a known value range.
     """
-    return _stored_image(path, data).data
+    return _stored_image(path, data, say).data
 
 
 def read_mask(
@@ -192,13 +205,15 @@ class Head(NamedTuple):
         width: of the upright picture, in pixels.
         height: of the upright picture.
         orientation: how the file is turned, 1 (upright) to 8.
-        deep: whether it has 16 bits a pixel of one channel, of which fewer may be used.
+        deep: whether it has 16 bits a channel, of which fewer may be used.
+        has_more: whether pages or frames follow the first.
     """
 
     width: int
     height: int
     orientation: int
     deep: bool
+    has_more: bool
 
 
 def read_head(path: str | os.PathLike[str], data: bytes = b"") -> Head:
@@ -212,19 +227,20 @@ def read_head(path: str | os.PathLike[str], data: bytes = b"") -> Head:
         UserError: the file is missing, empty or no image.
     """
     image = open_image(data or read_bytes(path, "image"), path, "image")
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    return Head(*upright_size(image), orientation(image), deep)
+    deep, more = is_deep(image), has_more(image)  # first: to find a PNG's EXIF data decodes it
+    return Head(*upright_size(image), orientation(image), deep, more)
 
 
 def read_levels(path: str | os.PathLike[str]) -> int:
-    """Returns the largest level of a grey image of 16 bits.
+    """Returns the largest level of an image of 16 bits a channel.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    image = open_image(read_bytes(path, "image"), path, "image")
+    data = read_bytes(path, "image")
+    image = open_image(data, path, "image")
     decode(image, path, "image")
-    return int(np.asarray(image).max())
+    return largest_level(image, data)
 
 
 def read_mode(path: str | os.PathLike[str]) -> str:
@@ -319,7 +335,7 @@ def _check_once(path: str | os.PathLike[str], entries: Sequence[str]) -> None:
         raise UserError(f"{path}: expected every entry once, found twice: {some(twice)}. Remove the repetitions.")
 
 
-def _stored_image(path: str | os.PathLike[str], data: bytes = b"") -> _StoredImage:
+def _stored_image(path: str | os.PathLike[str], data: bytes = b"", say: Say = warn) -> _StoredImage:
     """Reads an image as `read_image` does, from its file or from what it holds."""
     data = data or read_bytes(path, "image")
     markers = jpeg.without_pixels(data)
@@ -335,13 +351,12 @@ def _stored_image(path: str | os.PathLike[str], data: bytes = b"") -> _StoredIma
         image.draft("L", (1, 1))
         decode(image, path, "image")
         return _StoredImage(data, *size, 1)
-    decode(image, path, "image")
+    is_plain = image.format == "PNG" and image.mode in ("RGB", "L") and _png_bit_depth(data) == 8
+    pixels = decode_opened(image, data, path, say)
     turn = orientation(image)  # only now: a PNG may have its EXIF data after its pixels
-    size = upright_size(image)
-    if image.format == "PNG" and image.mode in ("RGB", "L") and turn == 1 and png.read_chunks(data) is not None:
-        if _png_bit_depth(data) == 8 and "transparency" not in image.info:
-            return _StoredImage(data, *size, 1)
-    return _StoredImage(encode_png(to_rgb(image, path)), *size, turn)
+    if is_plain and turn == 1 and "transparency" not in image.info and png.read_chunks(data) is not None:
+        return _StoredImage(data, *image.size, 1)
+    return _StoredImage(encode_png(Image.fromarray(pixels)), *pixels.shape[1::-1], turn)
 
 
 def _size_by_headers(headers: bytes, path: str | os.PathLike[str]) -> tuple[int, int] | None:

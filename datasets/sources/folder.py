@@ -30,7 +30,8 @@ from deeplab_tf.images.files import SUFFIXES
 from ..own import class_file as class_files
 from ..own import content_split, listing, mask_file, recognition
 from ..own.class_file import ClassTable
-from ..own.decide import Options, complaint, decide, palette_complaint
+from ..own.decide import Options, decide
+from ..own.faults import mask_problem, picture_notes, picture_problems, unknown_values
 from ..own.layout import Item, Layout, LeftOut, Place
 from ..own.layouts.mask_pairs import near
 from ..own.reading import Reading, labels_of
@@ -41,8 +42,6 @@ from ..source import Example, Source
 
 _NO_CLASSES = "folder needs the class names: --classes=a,b,c (index 0 first) or --root with classes.txt."
 _SPLIT_ORDER = ("train", "val", "test")
-# Images of 16 bits of which none reaches this level hold fewer bits: they would be stored nearly black.
-_FULL_RANGE = 1 << 14
 
 
 def info(source: Source) -> DatasetInfo:
@@ -109,14 +108,14 @@ def example(source: Source, split: str, image_id: str) -> Example:
     table = _classes_path(source, layout)
     files = (*files_of(item), *((table,) if table is not None else ()))
     if not item.labels and (layout.form != "class_masks" or _is_unlabelled(split, [item])):
-        return Example(image_id, raw_files.read_image(image_path, data), None, files)
+        return Example(image_id, raw_files.read_image(image_path, data, _said_before), None, files)
     labels_path = item.labels[0] if item.labels else image_path
     labels_png = b""
     if layout.form == "masks":
         mask = mask_file.read_mask(labels_path)
         labels, unknown = labels_of(mask, reading)
         by_colour = mask.coloured or (mask.palette is not None and reading.palette_is_colour)
-        problem = _mask_problem(
+        problem = mask_problem(
             labels_path, mask_file.measure(mask), unknown, by_colour, reading, _first_palette(layout)
         )
         if problem:
@@ -125,9 +124,13 @@ def example(source: Source, split: str, image_id: str) -> Example:
     else:
         labels = draw_labels(item, layout, reading.names, head_of(item, layout))
     built = raw_files.build_example(
-        image_id, image_path, labels, labels_path, image_data=data, frame=reading.mask_frame
+        image_id, image_path, labels, labels_path, image_data=data, frame=reading.mask_frame, say=_said_before
     )
     return built._replace(files=files, labels_png=labels_png if built.labels is labels else b"")
+
+
+def _said_before(note: str) -> None:
+    """Takes what is assumed of an image: `prepare` has counted it."""
 
 
 def prepare(source: Source) -> tuple[Source, str]:
@@ -154,7 +157,7 @@ def prepare(source: Source) -> tuple[Source, str]:
     problems += [each.problem for each in seen if each.problem]
     reading, notes, totals, wrong = _understand(source, layout, table, seen)
     problems += wrong
-    problems += _size_problems(seen, unlabelled, reading)
+    problems += picture_problems(seen, unlabelled, reading)
     if problems:
         raise UserErrors(sorted(set(problems)))
     if layout.form != "masks":
@@ -169,7 +172,7 @@ def prepare(source: Source) -> tuple[Source, str]:
         {split: [item.image_id for item in chosen] for split, chosen in wanted.items()},
         _split_by(source, layout),
         [*layout.left_out, *_not_wanted(source, layout, wanted)],
-        [*layout.notes, *notes, *_orientation_notes(seen, reading)],
+        [*layout.notes, *notes, *picture_notes(seen, reading)],
     )
     return source, text
 
@@ -380,117 +383,11 @@ def _understand(source: Source, layout: Layout, table: ClassTable, seen: Sequenc
                 ignored[value] = ignored.get(value, 0) + count
         if path in blamed or layout.form != "masks":
             continue
-        unknown = _unknown(facts, lookup, by_palette)
-        problem = _mask_problem(path, facts, unknown, by_colour, reading, first)
+        unknown = unknown_values(facts, lookup, by_palette)
+        problem = mask_problem(path, facts, unknown, by_colour, reading, first)
         if problem:
             problems.append(problem)
     return _Understood(reading, notes, Totals(pixels, images, ignored if layout.form == "masks" else {}), problems)
-
-
-def _unknown(facts: mask_file.Facts, lookup: dict[int, int], by_palette: bool) -> list[int]:
-    keys = list(facts.pixels)
-    if by_palette:
-        colours = facts.palette or {}
-        keys = [mask_file.packed(colours[index]) if index in colours else -1 for index in keys]
-    return [key for key in keys if key not in lookup]
-
-
-def _mask_problem(
-    path: Path,
-    facts: mask_file.Facts,
-    unknown: Sequence[int],
-    by_colour: bool,
-    reading: Reading,
-    first_palette: Sequence[mask_file.Colour],
-) -> str:
-    """Says what is wrong with the values of one mask, "" where nothing is."""
-    if facts.palette is not None and not by_colour and not reading.threshold:
-        problem = palette_complaint(path, facts.palette, first_palette)
-        if problem:
-            return problem
-    if unknown and not reading.threshold:
-        if facts.coloured and not reading.colours:
-            return (
-                f"{path}: expected a mask of class indices (palette or grey PNG), got colours, such as"
-                f" {mask_file.unpacked(unknown[0])}. Replace each colour by the index of its class and save the mask"
-                " as an 8-bit grey PNG (folder: or give every class its colour in classes.txt)."
-            )
-        return complaint(path, unknown, by_colour, reading)
-    return ""
-
-
-def _size_problems(seen: Sequence[Seen], unlabelled: set[str], reading: Reading) -> list[str]:
-    """Says which labels have another size than their image, are missing or do not count at all, and dark images."""
-    problems = []
-    deep: list[tuple[Path, int]] = []
-    for each in seen:
-        head, facts, image = each.head, each.facts, each.item.image
-        if head is not None and head.deep and image is not None and not each.problem:
-            try:
-                deep.append((image, raw_files.read_levels(image)))
-            except UserError as error:
-                problems.append(str(error))
-        if head is None or facts is None or each.item.image_id in unlabelled:
-            continue
-        upright = (head.width, head.height)
-        stored = (head.height, head.width) if head.orientation >= 5 else upright
-        allowed = {"upright": {upright}, "stored": {stored}}.get(reading.mask_frame, {upright, stored})
-        if (facts.width, facts.height) not in allowed:
-            labels = each.item.labels[0] if each.item.labels else image
-            problems.append(
-                f"{labels}: expected a mask of its image's size, {head.width}x{head.height} (width x height) as in"
-                f" {image}, got {facts.width}x{facts.height}. Export both at one size; resize masks by nearest"
-                " neighbour."
-            )
-        by_colour = facts.coloured or (facts.palette is not None and reading.palette_is_colour)
-        lookup = reading.table(facts.coloured, facts.palette is not None)
-        counted = label_pixels(facts, lookup, by_colour and not facts.coloured)
-        if set(counted) == {IGNORE_LABEL} and not _unknown(facts, lookup, by_colour and not facts.coloured):
-            labels = each.item.labels[0] if each.item.labels else image
-            if not reading.threshold:
-                problems.append(
-                    f"{labels}: expected a mask with at least one labelled pixel, all of them are ignored (255)."
-                    " Nothing can be learned from it: leave the image out. In a mask of 0 and 255, write 1 instead of"
-                    " 255."
-                )
-    if deep and max(level for _, level in deep) < _FULL_RANGE:
-        most = max(level for _, level in deep)
-        bits = max(most.bit_length(), 1)
-        problems.append(
-            f"{deep[0][0]}: 16-bit images that use {bits} bits only, in all {len(deep)} of them (the largest level is"
-            f" {most} of 65535): they would be stored nearly black, darker by a factor of {2 ** (16 - bits)}. Save them"
-            f" with 8 bits (level divided by {2 ** max(bits - 8, 0)}), and the images to predict on as well."
-        )
-    return problems
-
-
-def _orientation_notes(seen: Sequence[Seen], reading: Reading) -> list[str]:
-    turned = [each for each in seen if each.head is not None and each.head.orientation != 1]
-    if not turned:
-        return []
-    both = [
-        each
-        for each in turned
-        if each.head is not None and (each.head.orientation < 5 or each.head.width == each.head.height)
-    ]
-    stored = [
-        each
-        for each in turned
-        if each.head is not None
-        and each.facts is not None
-        and each.head.orientation >= 5
-        and each.head.width != each.head.height
-        and (each.facts.width, each.facts.height) != (each.head.width, each.head.height)
-    ]
-    notes = [f"{len(turned)} photographs are turned by their EXIF orientation and are stored upright."]
-    if stored:
-        notes.append(f"{len(stored)} masks fit the pixels as the file has them, and are turned with the photographs.")
-    if both and reading.mask_frame == "auto":
-        notes.append(
-            f"For {len(both)} of them the size does not say on what the masks were drawn: taken for the upright picture"
-            " (--mask_frame=stored says otherwise)."
-        )
-    return notes
 
 
 def _split_by(source: Source, layout: Layout) -> str:

@@ -7,21 +7,21 @@ pixels that TensorFlow gives with dct_method="INTEGER_ACCURATE".
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import io
 import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.images import not_images
+from deeplab_tf.images.depth import Say, colours_of_8_bits, grey_of_8_bits, is_deep, is_deep_grey
+from deeplab_tf.images.newer_formats import registered, require_reader
 from deeplab_tf.images.orientation import orientation, turned
 
 # What Pillow's readers are known to raise on damaged files.
@@ -59,10 +59,6 @@ _MOST_PIXELS = 2**29 // 3
 StrPath = str | os.PathLike[str]
 ImageLike = np.ndarray | Image.Image | bytes | StrPath
 """What `pixels_of` takes."""
-
-
-Say = Callable[[str], None]
-"""Takes what was assumed of an image, a sentence that begins with the image's name."""
 
 
 class PixelLimit(NamedTuple):
@@ -161,30 +157,52 @@ def read_pixels(path: StrPath, say: Say = warn) -> np.ndarray:
     return decode_pixels(read_bytes(path, "image"), path, say)
 
 
-def decode_pixels(data: bytes, name: StrPath = "the image", say: Say = warn) -> np.ndarray:
+def decode_pixels(
+    data: bytes, name: StrPath = "the image", say: Say = warn, limit: PixelLimit | None = None
+) -> np.ndarray:
     """Decodes the bytes of an image file.
 
     Args:
         data: of an image of the formats that `FORMATS` lists, its first page or frame; `say` gets to know of more.
         name: what messages call it.
         say: see `pixels_of`.
+        limit: how large it may be; by default `pixel_limit`.
 
     Returns:
         uint8 [H, W, 3], RGB, upright as the EXIF orientation says. Palettes are looked up, CMYK is converted, what is
         transparent is laid on white, 16-bit grey is divided by 257 (Pillow itself clips it) and 16-bit colour keeps
-        its high byte. Where no value of 16 bits needs more than 14, 12 or 10 of them, these are scaled to 0..255, and
-        `say` gets to know.
+        its high byte. Where no value of 16 bits needs more than 14, 12, 10 or 8 of them, these are scaled to 0..255,
+        and `say` gets to know.
 
     Raises:
         UserError: damaged, no image, too large, or of a kind without a known value range.
     """
-    image = open_image(data, name, "image")
-    if _has_more(image):
+    return decode_opened(open_image(data, name, "image", limit=limit), data, name, say)
+
+
+def decode_opened(image: Image.Image, data: bytes, name: StrPath, say: Say = warn) -> np.ndarray:
+    """Decodes an image that `open_image` has opened.
+
+    Args:
+        image: not yet decoded, or without anything that only the undecoded image tells: of 8 bits.
+        data: of its file.
+        name: what messages call it.
+        say: see `pixels_of`.
+
+    Returns:
+        See `decode_pixels`.
+
+    Raises:
+        UserError: damaged, or of a kind without a known value range.
+    """
+    if has_more(image):
         say(f"{name}: it has several pages or frames; the first is taken.")
-    is_deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    deep = is_deep(image)
     decode(image, name, "image")
-    scaled = _colour_of_fewer_bits(image, data, name, say) if is_deep else None
-    return np.asarray(to_rgb(image, name, say)) if scaled is None else turned(scaled, orientation(image))
+    scaled = colours_of_8_bits(image, data, name, say) if deep else None
+    if scaled is None:
+        return np.asarray(to_rgb(image, name, say))
+    return turned(on_white(scaled) if scaled.shape[-1] == 4 else scaled, orientation(image))
 
 
 def read_bytes(path: StrPath, kind: str) -> bytes:
@@ -223,82 +241,25 @@ def open_image(
         UserError: it is no image, has no pixels, or too many.
     """
     limit = limit or pixel_limit()
-    newer = _newer_format(data)
-    if newer in formats:
-        _require_reader(newer, name)
+    require_reader(data, name)
     try:
         with without_warnings():
-            image = Image.open(io.BytesIO(data), formats=_registered(formats))
+            image = Image.open(io.BytesIO(data), formats=registered(formats))
     except Image.DecompressionBombError:
         raise _too_large(name, kind, limit, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0)}") from None
     except DECODE_ERRORS as error:
+        if "cannot identify" not in str(error):
+            raise _undecodable(name, kind, in_short(error)) from None
         # Pillow names our in-memory file by its address, which helps nobody.
-        reason = "no known image format" if "cannot identify" in str(error) else in_short(error)
-        raise _undecodable(name, kind, reason) from None
+        raise _unknown(name, kind, data, formats) from None
     if 0 in image.size:
-        raise UserError(f"{name}: expected a {kind} with pixels, got {image.width}x{image.height}. Leave it out.")
+        raise UserError(f"{name}: expected {_a(kind)} with pixels, got {image.width}x{image.height}. Leave it out.")
     if image.width * image.height > limit.pixels:
         raise _too_large(name, kind, limit, f"{image.width}x{image.height}")
     return image
 
 
-class _Reader(NamedTuple):
-    """What reads a newer format: a plug-in of Pillow, and how it is switched on."""
-
-    files: str
-    package: str
-    module: str
-    register: str
-
-
-_READERS = {
-    "HEIF": _Reader("HEIC photographs, as iPhones take them,", "pillow-heif", "pillow_heif", "register_heif_opener"),
-    "AVIF": _Reader("AVIF images", "pillow-avif-plugin", "pillow_avif", ""),
-}
-
-
-def _newer_format(data: bytes) -> str:
-    """Returns "HEIF" or "AVIF" as the brands at the beginning of a file say, "" for all others."""
-    if data[4:8] != b"ftyp":
-        return ""
-    brands = data[8 : max(12, min(int.from_bytes(data[:4], "big"), 256))]
-    if b"avif" in brands or b"avis" in brands:
-        return "AVIF"
-    return "HEIF" if any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1")) else ""
-
-
-def _require_reader(file_format: str, name: StrPath) -> None:
-    """Switches the plug-in for a format on.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    if file_format not in _registered(FORMATS) and not _register(file_format):
-        reader = _READERS[file_format]
-        raise UserError(
-            f"{name}: {reader.files} need a plug-in of Pillow: `pip install {reader.package}`. Or save it as JPEG."
-        )
-
-
-@functools.cache
-def _register(file_format: str) -> bool:
-    reader = _READERS[file_format]
-    try:
-        module = importlib.import_module(reader.module)
-    except ImportError:
-        return False
-    if reader.register:
-        getattr(module, reader.register)()
-    return True
-
-
-def _registered(formats: tuple[str, ...]) -> list[str]:
-    """Returns those of the formats that Pillow can read here."""
-    Image.init()
-    return [file_format for file_format in formats if file_format in Image.OPEN]
-
-
-def _has_more(image: Image.Image) -> bool:
+def has_more(image: Image.Image) -> bool:
     """Says whether an opened image has pages or frames after the first. Of phones' pictures (MPO) that says nothing."""
     try:
         with without_warnings():
@@ -357,9 +318,8 @@ def to_rgb(image: Image.Image, name: StrPath, say: Say = warn) -> Image.Image:
         UserError: 32 bits a channel, or no way to RGB.
     """
     turn = orientation(image)
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray(_scaled_to_8_bits(values, _bits_of(values, name, say)))
+    if is_deep_grey(image):
+        image = Image.fromarray(grey_of_8_bits(image, name, say))
     elif image.mode in ("I", "F"):
         raise UserError(
             f"{name}: expected an image of 8 or 16 bits a channel, got Pillow mode {image.mode} (32 bits), whose value"
@@ -386,45 +346,29 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
     return ((rgba[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-def _bits_of(values: np.ndarray, name: StrPath, say: Say) -> int:
-    """Returns how many bits values of 16 bits have: 10, 12 or 14 where none is larger, and says so; else 16."""
-    most = int(values.max())
-    bits = next((bits for bits in (10, 12, 14) if 0 < most < 2**bits), 16)
-    if bits < 16:
-        say(f"{name}: of its 16 bits the values need {bits} (up to {most}); these are scaled to the range of 8 bits.")
-    return bits
+def _undecodable(
+    name: StrPath, kind: str, reason: str, remedy: str = "Copy the file again or leave it out."
+) -> UserError:
+    return UserError(f"{name}: expected a whole {kind}, cannot decode it ({reason}). {remedy}")
 
 
-def _scaled_to_8_bits(values: np.ndarray, bits: int) -> np.ndarray:
-    """Scales 0..2**bits - 1 to 0..255, uint8, rounded to the nearest."""
-    highest = 2**bits - 1
-    return ((values * 510 + highest) // (2 * highest)).astype(np.uint8)
+def _unknown(name: StrPath, kind: str, data: bytes, formats: tuple[str, ...]) -> UserError:
+    if set(formats) < set(FORMATS):
+        with contextlib.suppress(UserError):
+            known = open_image(data, name, kind).format
+            return UserError(
+                f"{name}: expected {_a(kind)} of the formats {', '.join(formats)}, got {known}."
+                " Export it as a JPEG or PNG."
+            )
+    found = not_images.recognise(data)
+    if found is None:
+        return _undecodable(name, kind, "no known image format")
+    return _undecodable(name, kind, f"no known image format: {found.what}", found.remedy)
 
 
-def _colour_of_fewer_bits(image: Image.Image, data: bytes, name: StrPath, say: Say) -> np.ndarray | None:
-    """Returns uint8 [H, W, 3] of a colour image of 16 bits that needs fewer: Pillow keeps high bytes, which are dark.
-
-    Returns None for all others.
-    """
-    if image.mode not in ("RGB", "RGBA") or np.asarray(image)[..., :3].max() >= 64:
-        return None
-    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
-        return None
-    if values.ndim != 3 or values.shape[-1] not in (3, 4) or not values[..., :3].any():
-        return None
-    values = values.astype(np.int64)
-    colours = _scaled_to_8_bits(values[..., 2::-1], _bits_of(values[..., :3], name, say))
-    if values.shape[-1] == 3:
-        return colours
-    return on_white(np.dstack([colours, _scaled_to_8_bits(values[..., 3], 16)]))
-
-
-def _undecodable(name: StrPath, kind: str, reason: str) -> UserError:
-    return UserError(
-        f"{name}: expected a whole {kind}, cannot decode it ({reason}). Copy the file again or leave it out."
-    )
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "image" else f"a {kind}"
 
 
 def _too_large(name: StrPath, kind: str, limit: PixelLimit, size: str) -> UserError:
-    return UserError(f"{name}: expected a {kind} of at most {limit.said}, got {size}. {limit.remedy}")
+    return UserError(f"{name}: expected {_a(kind)} of at most {limit.said}, got {size}. {limit.remedy}")

@@ -118,10 +118,12 @@ class _Desk:
                 raise HTTPException(422, str(error)) from None
 
     def _segment(self, data: bytes, name: str) -> dict[str, Any]:
-        image, (height, width) = page.read_image(data, name, self._limits)
+        notes: list[str] = []
+        image, (height, width) = page.read_image(data, name, self._limits, notes.append)
         segmented = self._model.segment(image)
         return {
             "image": self._kept.add(segmented),
+            "notes": notes,
             "size": [width, height],
             "seen": [image.shape[1], image.shape[0]],
             "picture": page.draw_image(image),

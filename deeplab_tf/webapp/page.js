@@ -135,6 +135,7 @@ function draw(network, refined) {
   if (refined) facts.push(`CRF ${refined.seconds.toFixed(2)} s`);
   const [size, seen] = [answer.size.join(" x "), answer.seen.join(" x ")];
   facts.push(`${size} pixels` + (size === seen ? "" : `, scaled down to ${seen}`));
+  facts.push(...answer.notes);
   find(".facts").replaceChildren(...facts.map((fact) => element("span", fact)));
   show("shown");
 }

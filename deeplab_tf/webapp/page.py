@@ -21,9 +21,9 @@ from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
-from deeplab_tf.images.files import SUFFIXES
+from deeplab_tf.images.files import Say
 from deeplab_tf.webapp.served_model import ServedModel
-from deeplab_tf.webapp.uploads import decode_upload
+from deeplab_tf.webapp.uploads import ACCEPTED, decode_upload
 
 # Pictures in the page are not larger than this.
 _PICTURE_PIXELS = 2048
@@ -104,13 +104,14 @@ def params_of(values: Any, constants: tuple[Constant, ...]) -> CrfParams:
     return CrfParams(**fields, iterations=int(values[iterations]))
 
 
-def read_image(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, tuple[int, int]]:
+def read_image(data: bytes, name: str, limits: Limits, say: Say) -> tuple[np.ndarray, tuple[int, int]]:
     """Decodes an image file.
 
     Args:
         data: the file.
         name: what messages call it.
         limits: what is taken.
+        say: gets what is assumed of the image, a sentence that begins with its name.
 
     Returns:
         What the network is to see, uint8 [H, W, 3], RGB, and the height and width of the image in the file.
@@ -118,7 +119,7 @@ def read_image(data: bytes, name: str, limits: Limits) -> tuple[np.ndarray, tupl
     Raises:
         UserError: the file cannot be taken.
     """
-    image = decode_upload(data, limits.max_pixels, name)
+    image = decode_upload(data, limits.max_pixels, name, say)
     height, width = image.shape[:2]
     scale = limits.max_side / max(height, width)
     if 0 < scale < 1:
@@ -184,7 +185,7 @@ def render(model: ServedModel, limits: Limits) -> str:
     template = string.Template(_file("page.html"))
     return template.substitute(
         title=html.escape(model.title),
-        accept=",".join(SUFFIXES),
+        accept=",".join(ACCEPTED),
         limits=taken,
         told=html.escape(json.dumps(told)),
     )

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from deeplab_tf.images.files import PixelLimit, decode, open_image, to_rgb
+from deeplab_tf.images.files import PixelLimit, Say, decode_opened, open_image
 
-# No formats that nobody has photographs in: each one is a way in. JPEG reads MPO too, the format of some cameras.
-_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+# What people have photographs in, and nothing else: each format is a way in. JPEG reads MPO too, of some cameras.
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "HEIF")
+ACCEPTED = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".avif", ".heic", ".heif")
+"""The endings of such files."""
 
 
-def decode_upload(data: bytes, max_pixels: int, name: str = "the file") -> np.ndarray:
+def decode_upload(data: bytes, max_pixels: int, name: str, say: Say) -> np.ndarray:
     """Decodes an image file that somebody else made, to the pixels that the other commands see.
 
-    It is turned upright by its EXIF orientation. The size is looked at before anything is decoded, so that a small file
-    of very many pixels costs nothing. Of several frames the first counts.
+    The size is looked at before anything is decoded, so that a small file of very many pixels costs nothing.
 
     Args:
-        data: the file: JPEG, PNG, BMP, TIFF or WebP.
+        data: the file: JPEG, PNG, BMP, TIFF, WebP, GIF; AVIF and HEIC where Pillow's plug-ins are installed.
         max_pixels: H * W at most.
         name: what messages call it.
+        say: gets what is assumed of the image, such as that the first of several frames is taken.
 
     Returns:
-        uint8 [H, W, 3], RGB; as of `image_files.decode_pixels`.
+        uint8 [H, W, 3], RGB; as of `images.files.decode_pixels`.
 
     Raises:
         UserError: no such image, damaged, too large, or of a kind without a known value range.
@@ -32,6 +34,4 @@ def decode_upload(data: bytes, max_pixels: int, name: str = "the file") -> np.nd
         f"{max_pixels / 1e6:g} megapixels",
         "Make it smaller, or start the page with a larger --max_megapixels.",
     )
-    image = open_image(data, name, "image", _FORMATS, limit)
-    decode(image, name, "image")
-    return np.asarray(to_rgb(image, name))
+    return decode_opened(open_image(data, name, "image", _FORMATS, limit), data, name, say)

@@ -115,8 +115,8 @@ def _unwrapped(path: str, suffix: str) -> tuple[str, Iterator[tuple[str, np.ndar
     """Reads a file of released names: what wraps all of them, and the tensors without it."""
     read = _RELEASED[suffix]
     with contextlib.closing(read(path)) as tensors:  # type: ignore[type-var]
-        first = next((name for name, _ in tensors), "")
-    # All names are read only where the first one is wrapped.
+        first = next((name for name, _ in tensors if not names.is_beside_network(name)), "")
+    # All names are read only where the network's first one is wrapped.
     wrapper = names.wrapper_of([name for name, _ in read(path)]) if names.wrapper_of([first]) else ""
     return wrapper, ((name.removeprefix(wrapper), array) for name, array in read(path))
 

@@ -19,10 +19,18 @@ _TORCHVISION_NAME = r"bn1\.\w+|layer[1-4]\.\d+\.((conv|bn)[123]|downsample\.[01]
 _LONGEST_NAME = 200
 # What training programs put around a network; PyTorch's compiler and parallel wrappers too.
 _WRAPPERS = frozenset(("module", "model", "net", "network", "_orig_mod", "ema", "ema_model", "state_dict"))
+# And what they keep beside it.
+_BESIDE = re.compile(r"(callbacks|loops|optimizers?|optimizer_states|lr_schedulers?|scheduler|scaler|amp)\.")
+
+
+def is_beside_network(file_name: str) -> bool:
+    """Says whether a name of a training program's file is that of its optimizer, callbacks and so on."""
+    return _BESIDE.match(file_name) is not None
 
 
 def wrapper_of(file_names: Sequence[str]) -> str:
-    """Returns what all names of a file begin with and what is no part of the network, such as "model._orig_mod."."""
+    """Returns what all names of a network begin with that is not part of it, such as "model._orig_mod."."""
+    file_names = [name for name in file_names if not is_beside_network(name)]
     wrapper = ""
     while True:
         parts = {name.removeprefix(wrapper).partition(".")[0] for name in file_names}
@@ -115,7 +123,7 @@ def _pytorch_reason_to_skip(name: str) -> str:
         return "a counter that frozen batch normalisation does not need"
     if path in ("fc.weight", "fc.bias"):
         return "a replaced classifier"
-    if name.startswith("optimizer."):
+    if is_beside_network(name):
         return "the state of a training program"
     return ""
 

@@ -47,6 +47,13 @@ _LARGEST_DIRECTORY = 4 << 20
 _DEEPEST_NESTING = 8
 _LONGEST_NAME = 200
 _MOST_DIMENSIONS = 8
+# What training programs keep beside the state dict: hyperparameters, paths, scores. No tensors are in them.
+_INERT = re.compile(
+    r"pathlib\.Pure(Posix|Windows)Path|pathlib(\._local)?\.(Posix|Windows)Path|argparse\.Namespace|_codecs\.encode"
+    r"|numpy\.dtype|numpy\._?core\.multiarray\.scalar|numpy\.dtypes\.\w+|torch\.(device|Size|(b?float|u?int|complex)\d+|bool)"
+    r"|(builtins|__builtin__)\.(set|frozenset|complex|slice|range|bytearray)|collections\.(defaultdict|deque|Counter)"
+    r"|datetime\.\w+|(pytorch_lightning|lightning|lightning_fabric|torchmetrics|omegaconf|mmengine|mmcv|easydict|yacs)(\.\w+)+"
+)
 # Under these keys training programs put the state dict, beside the epoch, the optimizer and so on.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
 
@@ -121,7 +128,8 @@ def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (name, array) of the tensors in a file that `torch.save` wrote.
 
     The names are those of the state dict. Of a training program's file, a dict with the state dict in it, tensors
-    elsewhere follow under their path: `optimizer.state.0.momentum_buffer`. What is no tensor is left out.
+    elsewhere follow under their path: `optimizer.state.0.momentum_buffer`. What is not a tensor is left out: numbers,
+    texts, and what Lightning, OmegaConf and others keep, see `_INERT`.
 
     Args:
         path: the file.
@@ -148,7 +156,11 @@ def _read_state_dict(stream: io.BytesIO, storages: _Storages) -> Any:
         "torch._utils._rebuild_tensor_v2": _build_tensor,
         "torch._utils._rebuild_parameter": _build_parameter,
     }
-    return read_pickle(stream, _STORAGE_TYPES, constructors, storages.load_persistent)
+    return read_pickle(stream, _STORAGE_TYPES, constructors, storages.load_persistent, _is_inert)
+
+
+def _is_inert(name: str) -> bool:
+    return _INERT.fullmatch(name) is not None
 
 
 def _build_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:

@@ -24,6 +24,13 @@ class _Constructor:
     name: str
 
 
+@dataclasses.dataclass(frozen=True)
+class _Inert:
+    """An object of a class that nobody needs here, or its class: known by name, never made."""
+
+    name: str
+
+
 class _Stack:
     """The values of a pickle in the making; a mark sets aside what lies below it."""
 
@@ -60,6 +67,7 @@ def read_pickle(
     constants: Mapping[str, Any],
     constructors: Mapping[str, Callable[[tuple[Any, ...]], Any]],
     load_persistent: Callable[[Any], Any] | None = None,
+    is_inert: Callable[[str], bool] = lambda _: False,
 ) -> Any:
     """Reads one pickle of protocol 2 to 5, as far as state dicts need it.
 
@@ -69,10 +77,12 @@ def read_pickle(
         constants: what a global stands for, by its name: "torch.FloatStorage".
         constructors: what is done for a call of a global, by its name, from the tuple of arguments.
         load_persistent: what a persistent id stands for.
+        is_inert: whether a global, by its name, is a class or function whose results nobody needs. Nothing is done for
+            it: a placeholder takes the place of what it would make, whatever arguments, attributes and items it gets.
 
     Returns:
-        None, bool, int, float, str, tuple, list and dict (with short strings and integers as keys), and what
-        the three arguments give. Lists and dicts may contain themselves.
+        None, bool, int, float, str, bytes, tuple, list and dict (with short strings and integers as keys), and what
+        the four arguments give. Lists and dicts may contain themselves.
 
     Raises:
         ValueError: damaged, or it asks for anything else. What comes from the file is quoted in the message.
@@ -96,6 +106,8 @@ def read_pickle(
                 stack.push(argument)
             case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING":  # the last two: Python 2
                 stack.push(argument)
+            case "SHORT_BINBYTES" | "BINBYTES":
+                stack.push(argument)
             case "EMPTY_TUPLE":
                 stack.push(())
             case "EMPTY_LIST":
@@ -118,21 +130,28 @@ def read_pickle(
                 stack.push(memo[argument])
             case "APPEND" | "APPENDS":
                 values = [stack.pop()] if opcode.name == "APPEND" else stack.pop_to_mark()
-                _require(stack.top(), list, "appends to").extend(values)
+                if not isinstance(stack.top(), _Inert):
+                    _require(stack.top(), list, "appends to").extend(values)
             case "SETITEM" | "SETITEMS":
                 values = [stack.pop(), stack.pop()][::-1] if opcode.name == "SETITEM" else stack.pop_to_mark()
-                set_items(_require(stack.top(), dict, "sets items of"), values[::2], values[1::2])
+                if not isinstance(stack.top(), _Inert):
+                    set_items(_require(stack.top(), dict, "sets items of"), values[::2], values[1::2])
             case "GLOBAL":
-                stack.push(_find(argument.replace(" ", ".", 1), constants, constructors))
+                stack.push(_find(argument.replace(" ", ".", 1), constants, constructors, is_inert))
             case "STACK_GLOBAL":
                 name, module = _require(stack.pop(), str, "names"), _require(stack.pop(), str, "names")
-                stack.push(_find(f"{module}.{name}", constants, constructors))
+                stack.push(_find(f"{module}.{name}", constants, constructors, is_inert))
             case "REDUCE":
                 arguments = _require(stack.pop(), tuple, "calls with")
+                if isinstance(stack.top(), _Inert):
+                    continue
                 stack.push(constructors[_require(stack.pop(), _Constructor, "calls").name](arguments))
             case "BUILD":  # attributes of an OrderedDict: the versions of a network's parts
                 stack.pop()
-                _require(stack.top(), dict, "sets attributes of")
+                if not isinstance(stack.top(), _Inert):
+                    _require(stack.top(), dict, "sets attributes of")
+            case "NEWOBJ" if _stands_below_arguments(stack):
+                pass
             case "BINPERSID" if load_persistent:
                 stack.push(load_persistent(stack.pop()))
             case _:
@@ -158,12 +177,25 @@ def set_items(target: dict[Any, Any], keys: list[Any], values: list[Any]) -> Non
     target.update(zip(keys, values, strict=True))
 
 
-def _find(name: str, constants: Mapping[str, Any], constructors: Mapping[str, Any]) -> Any:
+def _stands_below_arguments(stack: _Stack) -> bool:
+    """Takes the arguments of a new object, if its class is inert: the class then stands for the object."""
+    _require(stack.pop(), tuple, "calls with")
+    return isinstance(stack.top(), _Inert)
+
+
+def _find(
+    name: str, constants: Mapping[str, Any], constructors: Mapping[str, Any], is_inert: Callable[[str], bool]
+) -> Any:
     if name in constants:
         return constants[name]
     if name in constructors:
         return _Constructor(name)
-    raise ValueError(f"the file asks for {ascii(name)[1:-1]:.100}, which a weights file has no business with")
+    if is_inert(name):
+        return _Inert(name)
+    raise ValueError(
+        f"the file asks for {ascii(name)[1:-1]:.100}, which a weights file has no business with; save the tensors"
+        " alone: torch.save(model.state_dict(), FILE)"
+    )
 
 
 def _require(value: Any, kind: type, what: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -222,10 +223,28 @@ def test_twelve_bits_in_sixteen_are_told_with_the_factor(tmp_path: Path) -> None
     for path in sorted((tmp_path / "images").iterdir()):
         grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
         Image.fromarray(grey * 16).save(path)
-    is_told(tmp_path, r"img_00\d\.tif: 16-bit images that use 12 bits only, in all 4 of them.*by a factor of 16")
+    is_told(
+        tmp_path, r"img_00\d\.tif: 16-bit images that use 12 bits only, in all 4 of them.*nearly black.*divided by 16"
+    )
     for path in sorted((tmp_path / "images").iterdir()):
         Image.fromarray(np.asarray(Image.open(path)) * 16).save(path)
     is_right(tmp_path)
+
+
+def test_colour_of_twelve_bits_in_sixteen_is_told_too(tmp_path: Path) -> None:
+    make(tmp_path, image="images/img_{:03}.tif")
+    for path in sorted((tmp_path / "images").iterdir()):
+        cv2.imwrite(str(path), np.asarray(Image.open(path).convert("RGB")).astype(np.uint16) * 16)
+    is_told(tmp_path, r"img_00\d\.tif: 16-bit images that use 12 bits only, in all 4 of them")
+
+
+def test_images_of_several_pages_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, image="images/img_{:03}.tif")
+    first = sorted((tmp_path / "images").iterdir())[0]
+    image = Image.open(first).copy()
+    image.save(first, save_all=True, append_images=[image])
+    _, text = folder.prepare(Source(root=str(tmp_path)))
+    assert f"of which the first is taken: 1 (images/{first.name})" in " ".join(text.split())
 
 
 def test_a_mask_that_needs_no_change_keeps_its_compressed_pixels(tmp_path: Path) -> None:

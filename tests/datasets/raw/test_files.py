@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from datasets.raw import files as raw_files
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.files import read_pixels
 
 RAMP = np.arange(0, 256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.stack([RAMP, RAMP.T, 255 - RAMP], axis=-1)
@@ -164,6 +165,20 @@ def test_a_truncated_image_is_refused_by_name(tmp_path: Path, name: str) -> None
     (tmp_path / name).write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match=rf"{name}: expected a whole image"):
         raw_files.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_colour_of_12_bits_is_stored_with_the_pixels_that_prediction_sees(tmp_path: Path, suffix: str) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (8, 9, 3), np.uint16)
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), values)
+    notes: list[str] = []
+    stored = raw_files.read_image(tmp_path / f"a{suffix}", say=notes.append)
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(stored))), read_pixels(tmp_path / f"a{suffix}", print)
+    )
+    assert len(notes) == 1 and "need 12" in notes[0]
+    head = raw_files.read_head(tmp_path / f"a{suffix}")
+    assert head.deep and raw_files.read_levels(tmp_path / f"a{suffix}") == values.max()
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"", "0 bytes"), (b"hello", "no known image format")])
@@ -378,7 +393,7 @@ def test_an_image_that_claims_to_be_huge_is_refused_before_it_is_decoded(tmp_pat
 def test_the_limit_of_pixels_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
     monkeypatch.setenv("DEEPLAB_MAX_PIXELS", "199")
-    with pytest.raises(UserError, match="expected a image of at most 199 pixels, got 20x10"):
+    with pytest.raises(UserError, match="expected an image of at most 199 pixels, got 20x10"):
         raw_files.read_image(tmp_path / "a.png")
     monkeypatch.setenv("DEEPLAB_MAX_PIXELS", "200")
     raw_files.read_image(tmp_path / "a.png")

@@ -12,8 +12,8 @@ import tensorflow as tf
 from PIL import Image
 
 from deeplab_tf.errors import UserError
-from deeplab_tf.images import files
-from deeplab_tf.images.files import pixels_of
+from deeplab_tf.images import newer_formats
+from deeplab_tf.images.files import decode_pixels, pixels_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -99,7 +99,7 @@ def test_what_is_transparent_is_white_whatever_colours_hide_there():
         np.testing.assert_array_equal(pixels_of(image), expected)
 
 
-@pytest.mark.parametrize("bits", [10, 12, 14])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
 def test_fewer_bits_in_16_are_scaled_to_their_range_and_said(bits):
     highest = 2**bits - 1
     grey = np.linspace(0, highest, 35).round().astype(np.uint16).reshape(5, 7)
@@ -107,9 +107,8 @@ def test_fewer_bits_in_16_are_scaled_to_their_range_and_said(bits):
     for image in (Image.fromarray(grey), encoded(Image.fromarray(grey))):
         pixels, notes = said_of(image)
         np.testing.assert_array_equal(pixels, np.stack([expected] * 3, axis=-1))
-        assert notes == [
-            f"it: of its 16 bits the values need {bits} (up to {highest}); these are scaled to the range of 8 bits."
-        ]
+        done = "taken as 8 bits" if bits == 8 else "scaled to the range of 8 bits"
+        assert notes == [f"it: of its 16 bits the values need {bits} (up to {highest}); these are {done}."]
     with pytest.warns(UserWarning, match=f"the image: of its 16 bits the values need {bits}"):
         pixels_of(Image.fromarray(grey))
 
@@ -151,9 +150,9 @@ def iso_file(brand):
 
 @pytest.fixture
 def fresh_plug_ins(monkeypatch):
-    files._register.cache_clear()
+    newer_formats._register.cache_clear()
     yield monkeypatch
-    files._register.cache_clear()
+    newer_formats._register.cache_clear()
 
 
 @pytest.mark.parametrize(("brand", "package"), [(b"heic", "pillow-heif"), (b"avif", "pillow-avif-plugin")])
@@ -188,3 +187,24 @@ def test_damaged_avif_files_are_named():
     for end in (20, len(data) // 2, len(data) - 9):
         with pytest.raises(UserError, match="it: expected a whole image"):
             pixels_of(data[:end], "it")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"<!DOCTYPE html><html>404", "a web page.* Download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS.* git lfs pull"),
+        (b"\xef\xbb\xbf<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing.* Export it"),
+        (b"%PDF-1.7", "a PDF document"),
+        (b"\0\0\0\x18ftypmp42" + bytes(20), "a video"),
+        (cv2.imencode(".tif", np.ones((4, 5, 3), np.float32))[1].tobytes(), ".*floating-point colours.* 8-bit PNG"),
+    ],
+)
+def test_a_file_that_is_something_else_says_what_it_is(data, said):
+    with pytest.raises(UserError, match=rf"^it: .* \(no known image format: {said}"):
+        decode_pixels(data, "it")
+
+
+def test_what_is_no_image_and_not_recognised_either_may_be_damaged():
+    with pytest.raises(UserError, match=r"no known image format.* Copy the file again"):
+        decode_pixels(b"hello", "it")

@@ -60,7 +60,7 @@ def test_every_format_is_decoded_upright(kind, number):
         expected = np.asarray(ImageOps.exif_transpose(image))
         assert upright_size(image) == expected.shape[1::-1]
     np.testing.assert_array_equal(decode_pixels(data), expected)
-    np.testing.assert_array_equal(decode_upload(data, 1000), expected)
+    np.testing.assert_array_equal(decode_upload(data, 1000, "the file", pytest.fail), expected)
     assert _upright_size(Picture("x", data=data)) == expected.shape[1::-1]
 
 

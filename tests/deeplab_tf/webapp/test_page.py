@@ -93,18 +93,18 @@ def test_the_script_puts_nothing_in_as_markup():
 
 
 def test_a_large_image_is_scaled_down():
-    image, size = read_image(png(pixels()), "a.png", Limits(max_side=20))
+    image, size = read_image(png(pixels()), "a.png", Limits(max_side=20), print)
     assert image.shape == (12, 20, 3) and size == (24, 40)
-    image, size = read_image(png(pixels()), "a.png", Limits(max_side=0))
+    image, size = read_image(png(pixels()), "a.png", Limits(max_side=0), print)
     np.testing.assert_array_equal(image, pixels())
     assert size == (24, 40)
 
 
 def test_a_file_that_cannot_be_taken_is_named():
     with pytest.raises(UserError, match=r"^holiday\.png: expected a whole image"):
-        read_image(png(pixels())[:200], "holiday.png", Limits())
+        read_image(png(pixels())[:200], "holiday.png", Limits(), print)
     with pytest.raises(UserError, match=r"^holiday\.png: .*megapixels, got 40x24\. .*--max_megapixels"):
-        read_image(png(pixels()), "holiday.png", Limits(max_pixels=100))
+        read_image(png(pixels()), "holiday.png", Limits(max_pixels=100), print)
 
 
 def test_shares_are_of_the_pixels_and_small_ones_are_not_nothing():

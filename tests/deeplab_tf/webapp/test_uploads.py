@@ -8,9 +8,13 @@ from PIL import Image
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.images.files import read_pixels
-from deeplab_tf.webapp.uploads import decode_upload
+from deeplab_tf.webapp import uploads
 
 MEGAPIXEL = 1_000_000
+
+
+def decode_upload(data, max_pixels=MEGAPIXEL, say=pytest.fail):
+    return uploads.decode_upload(data, max_pixels, "the file", say)
 
 
 def file_of(image, kind, **options):
@@ -71,7 +75,7 @@ def test_an_upload_has_the_pixels_that_prediction_sees(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(FILES[name])
     expected = read_pixels(path)
-    found = decode_upload(FILES[name], MEGAPIXEL)
+    found = decode_upload(FILES[name])
     assert found.dtype == np.uint8 and found.shape == ((52, 37, 3) if name == "rotated.jpg" else (37, 52, 3))
     np.testing.assert_array_equal(found, expected)
 
@@ -81,7 +85,7 @@ def test_an_upload_has_the_pixels_that_prediction_sees(tmp_path, name):
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(monkeypatch, side):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(UserError, match=r"at most 1 megapixels, got .*--max_megapixels"):
-        decode_upload(png_header(side, side), MEGAPIXEL)
+        decode_upload(png_header(side, side))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -90,26 +94,35 @@ def test_a_damaged_image_is_refused_wherever_it_was_cut(name):
     data = FILES[name]
     for length in (0, 1, 10, len(data) // 3, len(data) * 9 // 10):
         with pytest.raises(UserError, match=r"^the file: expected a (whole )?image"):
-            decode_upload(data[:length], MEGAPIXEL)
+            decode_upload(data[:length])
 
 
 def test_what_is_no_image_and_what_would_start_a_program_are_refused():
     for data in (b"hello", b"<svg xmlns='http://www.w3.org/2000/svg'/>", file_of(picture("RGB"), "EPS")):
         with pytest.raises(UserError, match="no known image format"):
-            decode_upload(data, MEGAPIXEL)
+            decode_upload(data)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PPM", "JPEG2000"])
+@pytest.mark.parametrize("kind", ["PPM", "JPEG2000"])
 def test_formats_that_nobody_has_photographs_in_are_refused(kind):
-    with pytest.raises(UserError, match="no known image format"):
-        decode_upload(file_of(picture("RGB"), kind), MEGAPIXEL)
+    with pytest.raises(UserError, match=rf"formats JPEG, PNG, .*got {kind}\. Export"):
+        decode_upload(file_of(picture("RGB"), kind))
 
 
 def test_the_pages_limit_is_the_only_one(monkeypatch):
     monkeypatch.setenv("DEEPLAB_MAX_PIXELS", "100")
-    assert decode_upload(FILES["rgb.png"], MEGAPIXEL).shape == (37, 52, 3)
+    assert decode_upload(FILES["rgb.png"]).shape == (37, 52, 3)
 
 
 def test_levels_without_a_known_range_are_refused():
     with pytest.raises(UserError, match="32 bits"):
-        decode_upload(file_of(picture("F"), "TIFF"), MEGAPIXEL)
+        decode_upload(file_of(picture("F"), "TIFF"))
+
+
+def test_what_is_assumed_of_an_upload_is_said():
+    notes = []
+    animation = file_of(picture("RGB"), "GIF", save_all=True, append_images=[picture("RGB", seed=2)])
+    decode_upload(animation, say=notes.append)
+    twelve_bits = np.full((37, 52), 4000, np.uint16)
+    decode_upload(file_of(Image.fromarray(twelve_bits), "PNG"), say=notes.append)
+    assert ["first is taken" in notes[0], "need 12" in notes[1], len(notes)] == [True, True, 2]

@@ -357,6 +357,17 @@ def test_what_wraps_all_names_is_left_out_and_said(tiny, tmp_path, wrapper):
         np.testing.assert_array_equal(array, arrays[name])
 
 
+def test_the_state_of_a_training_program_has_no_part_in_the_wrapper(tiny, tmp_path):
+    arrays = {f"model.{name}": array for name, array in random_arrays(tiny).items()}
+    beside = {"callbacks.ModelCheckpoint{'monitor': None}.kth_value": np.float32(1), "optimizer_states.0.state.0": 0.5}
+    np.savez(tmp_path / "w.npz", **{name: np.float32(value) for name, value in beside.items()}, **arrays)
+    report = load_weights(tiny, tmp_path / "w.npz")
+    assert not report.missing and report.wrapper == "model."
+    assert "the state of a training program" in str(report)
+    for name, array in released_arrays(tiny).items():
+        np.testing.assert_array_equal(array, arrays[f"model.{name}"])
+
+
 def test_a_prefix_of_some_names_is_no_wrapper(tiny, tmp_path):
     arrays = random_arrays(tiny)
     first, *others = arrays

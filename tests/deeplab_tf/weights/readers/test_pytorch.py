@@ -612,3 +612,27 @@ def test_a_damaged_file_loads_or_gives_one_line(tmp_path, tiny, kind):
             load_weights(tiny, str(path))
         except UserError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"),
+    [
+        ("pathlib", "PosixPath", ("runs", "a")),
+        ("numpy.core.multiarray", "scalar", (Call("numpy", "dtype", ("f8",)), "bytes")),
+        ("pytorch_lightning.utilities.parsing", "AttributeDict", ()),
+        ("torch", "device", ("cuda", 0)),
+        ("__builtin__", "set", ([1, 2],)),
+    ],
+)
+def test_what_training_programs_keep_beside_the_tensors_is_left_out(write, module, name, arguments):
+    kept = {"best": [Call(module, name, arguments)], "state_dict": {"a": draw(3)}}
+    found = dict(pytorch.read(write(kept)))
+    assert list(found) == ["a"]
+    np.testing.assert_array_equal(found["a"], draw(3))
+
+
+def test_what_is_left_out_is_neither_made_nor_asked(tmp_path):
+    # An object with attributes, items and elements: NEWOBJ, BUILD, SETITEMS, APPENDS.
+    content = b"}X\x01\0\0\0xcargparse\nNamespace\n)\x81}X\x01\0\0\0yK\x01sb(K\x01K\x02u(K\x03es."
+    (tmp_path / "w.pth").write_bytes(raw_archive(content))
+    assert dict(pytorch.read(str(tmp_path / "w.pth"))) == {}
