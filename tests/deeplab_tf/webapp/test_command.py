@@ -23,9 +23,9 @@ from datasets.source import Source
 from datasets.sources import synthetic
 from deeplab_tf import workdir
 from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.images.files import decode_pixels
 from deeplab_tf.inference.probabilities import build_predictor
 from deeplab_tf.webapp.page import shares_of
-from deeplab_tf.webapp.uploads import decode_upload
 from tests import browser
 from tests.page_server import get, pixels, png, refine, segment
 
@@ -100,7 +100,7 @@ def test_a_picture_dropped_into_a_browser_is_segmented_overlaid_and_refined(tmp_
     (tmp_path / "picture.jpg").write_bytes(data)
     (tmp_path / "damaged.jpg").write_bytes(data[: len(data) // 2])
     (tmp_path / "large.jpg").write_bytes(data + bytes(1_100_000))
-    image = decode_upload(data, 10**6)
+    image = decode_pixels(data)
     model, config = workdir.load(str(MODEL))
     probabilities = build_predictor(model)(image)
     network = np.argmax(probabilities, -1)
