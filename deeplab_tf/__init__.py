@@ -40,7 +40,7 @@ The rooms:
               export          export/           description kind saved_model tflite onnx openvino interchange
                                                 checked compare packages warm_up load
               files, pictures images/           files orientation orientation_graph decode sources results
-                                                polygons video visualize fit mean
+                                                polygons video visualize palettes fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
