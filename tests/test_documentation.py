@@ -6,6 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,25 @@ def test_lists_and_tables_begin_after_an_empty_line(page):
             assert not before.strip() or item.match(before) or before.startswith(" "), f"{page.name}: {line}"
         if line.startswith("|"):
             assert not before.strip() or before.startswith("|"), f"{page.name}: {line}"
+
+
+def test_the_badges_are_true():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    first, last = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
+    tensorflow = re.search(r"^tensorflow>=([\d.]+),", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    said = {
+        "python": "Python: " + " | ".join(f"3.{minor}" for minor in range(int(first), int(last))),
+        "tensorflow": f"TensorFlow: {tensorflow.group(1)}",
+        "licence": f"licence: {project['license']}",
+    }
+    for name, text in said.items():
+        badge = xml.etree.ElementTree.parse(ROOT / "docs" / "images" / f"badge_{name}.svg").getroot()
+        assert badge.get("aria-label") == text
+        assert ": ".join(found.text for found in badge.iter("{http://www.w3.org/2000/svg}text")) == text
+
+
+def test_the_dockerfiles_copy_what_is_there():
+    for file in (ROOT / "docker").glob("*.Dockerfile"):
+        copied = re.findall(r"^COPY ([^$].*) \S+$", file.read_text(), flags=re.MULTILINE)
+        assert all((ROOT / name).exists() for line in copied for name in line.split()), file
+        assert (file.parent / f"{file.name}.dockerignore").exists()
