@@ -11,7 +11,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint type fuzz faults load intrude mutants clean
+.PHONY: help setup demo test test-slow lint type docs fuzz faults load intrude mutants clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -34,6 +34,11 @@ lint: $(INSTALLED) ## Check style and formatting
 type: $(INSTALLED) ## Check types
 	@$(PY) -m mypy
 
+DOCS := .venv-docs
+docs: $(DOCS)/.installed ## Build the documentation as a site, into site/
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html; for the search: python -m http.server --directory site"
+
 # Longer campaigns, see docs/reliability.md: each adds to docs/reliability.json.
 SECONDS ?= 600
 TARGET ?= all
@@ -52,8 +57,8 @@ intrude: $(INSTALLED) ## Attack the local page as other programs and pages could
 mutants: $(INSTALLED) ## Change the mathematics line by line and count what the tests notice, for SECONDS=600
 	@$(PY) -m tests.mutants --seconds=$(SECONDS)
 
-clean: ## Remove demo/ and caches; .venv stays
-	rm -rf demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean: ## Remove demo/, site/ and caches; .venv stays
+	rm -rf demo site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last, so whatever was interrupted is done again. A .venv that cannot run pip is made anew.
@@ -70,4 +75,10 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-webapp.txt requ
 	@$(PIP) install -r requirements-crf.txt -c constraints.txt >.venv/crf-install.log 2>&1 || true
 	@$(PY) -c 'import pydensecrf.densecrf' 2>/dev/null || \
 	  echo "note: pydensecrf was not installed (it needs a C++ compiler and Python 3.11 or 3.12); all works but --crf_backend=pydensecrf. See .venv/crf-install.log" >&2
+	@touch $@
+
+# An environment of its own: the packages of the site are not to change those of the project.
+$(DOCS)/.installed: requirements-docs.txt
+	@$(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install -r requirements-docs.txt
 	@touch $@

@@ -27,6 +27,7 @@ from absl import flags
 
 from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.palettes import PALETTES
 from deeplab_tf.runtime import beam, command_line
 
 from . import DATASETS
@@ -54,6 +55,7 @@ def convert(
     make: Callable[[Sequence[Job]], dict[str, Shard]] | None = None,
     say: Callable[[str], object] = lambda _: None,
     dry_run: bool = False,
+    palette: str = "own",
 ) -> list[SplitManifest]:
     """Converts the splits of a data set, all of them or none.
 
@@ -71,6 +73,7 @@ def convert(
         make: makes the shards instead of these processes; see `conversion.write_splits`.
         say: gets the paragraph that says what was understood of a folder.
         dry_run: stops then, and writes nothing.
+        palette: a name of `PALETTES`; "own" keeps the data set's colours.
 
     Returns:
         The splits that were written.
@@ -89,6 +92,8 @@ def convert(
         if paragraph:
             say(paragraph)
     info, new_labels = _kept_classes(module.info(source), keep_classes)
+    if palette != "own":
+        info = dataclasses.replace(info, palette=PALETTES[palette](info.class_names))
     split_names = source.split_names or tuple(module.splits(source))
     if dry_run:
         for split in split_names:
@@ -201,6 +206,13 @@ def _define_flags() -> None:
         "Classes to keep; all others become the ignore label 255. The kept ones are renumbered from 0 in the data"
         " set's own order, whatever the order here. Name background too if it is to stay a class.",
     )
+    flags.DEFINE_enum(
+        "palette",
+        "own",
+        ["own", *PALETTES],
+        "Colours of the classes in masks, overlays and reports. own: those of the data set; distinct where it has none."
+        " distinct: easy to distinguish, with red-green colour blindness too. pascal: the colours of PASCAL VOC.",
+    )
     flags.DEFINE_string("ids", "", "Text file of one image id a line: only these images of each split are written.")
     flags.DEFINE_integer(
         "downsample",
@@ -302,6 +314,7 @@ def main(arguments: list[str]) -> None:
         make=make,
         say=lambda paragraph: print(f"{paragraph}\n"),
         dry_run=values.dry_run,
+        palette=values.palette,
     )
     if values.dry_run:
         print("--dry_run: nothing was written.")

@@ -41,7 +41,7 @@ The rooms:
                                                 checked compare packages warm_up load
               files, pictures images/           files depth newer_formats not_images orientation
                                                 orientation_graph decode sources results
-                                                polygons video visualize fit mean
+                                                polygons video visualize palettes fit mean
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads

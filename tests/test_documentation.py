@@ -1,16 +1,20 @@
 """What README and docs/ say can be typed: links lead somewhere, flags exist, settings are taken, Python compiles."""
 
 import functools
+import itertools
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
 
 from deeplab_tf.config import override
 from deeplab_tf.experiments import EXPERIMENTS
+from scripts import docs_site
 
 ROOT = Path(__file__).resolve().parents[1]
 LONGEST_LINE = 120
@@ -130,3 +134,52 @@ def test_the_lines_of_a_page_are_short(page):
         fenced ^= line.lstrip().startswith("```")
         if not fenced and not tables.match(line):
             assert len(line) <= LONGEST_LINE, f"{page.name}:{number} has {len(line)} characters"
+
+
+def test_the_site_has_every_page_and_what_the_pages_link_to():
+    navigation = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert sorted(navigation) == sorted(page.as_posix() for page in docs_site.pages())
+    linked = {path for page in docs_site.pages() for path in docs_site.linked_files(page)}
+    assert {Path("docs/images/rooms.svg"), Path("LICENSE")} <= linked
+
+
+def test_the_site_takes_nothing_from_elsewhere():
+    settings = (ROOT / "mkdocs.yml").read_text()
+    assert "font: false" in settings and "http:" not in settings and "https:" not in settings
+    for page in docs_site.pages():
+        shown = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", (ROOT / page).read_text(encoding="utf-8"))
+        assert not [address for address in shown if ":" in address], page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lists_and_tables_begin_after_an_empty_line(page):
+    """GitHub does not need the line, the site's Markdown does."""
+    text = re.sub(r"```.*?```", "\n", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    item = re.compile(r"([-*]|\d+\.) ")
+    for before, line in itertools.pairwise(text.splitlines()):
+        if item.match(line):
+            assert not before.strip() or item.match(before) or before.startswith(" "), f"{page.name}: {line}"
+        if line.startswith("|"):
+            assert not before.strip() or before.startswith("|"), f"{page.name}: {line}"
+
+
+def test_the_badges_are_true():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    first, last = re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups()
+    tensorflow = re.search(r"^tensorflow>=([\d.]+),", (ROOT / "requirements.txt").read_text(), flags=re.MULTILINE)
+    said = {
+        "python": "Python: " + " | ".join(f"3.{minor}" for minor in range(int(first), int(last))),
+        "tensorflow": f"TensorFlow: {tensorflow.group(1)}",
+        "licence": f"licence: {project['license']}",
+    }
+    for name, text in said.items():
+        badge = xml.etree.ElementTree.parse(ROOT / "docs" / "images" / f"badge_{name}.svg").getroot()
+        assert badge.get("aria-label") == text
+        assert ": ".join(found.text for found in badge.iter("{http://www.w3.org/2000/svg}text")) == text
+
+
+def test_the_dockerfiles_copy_what_is_there():
+    for file in (ROOT / "docker").glob("*.Dockerfile"):
+        copied = re.findall(r"^COPY ([^$].*) \S+$", file.read_text(), flags=re.MULTILINE)
+        assert all((ROOT / name).exists() for line in copied for name in line.split()), file
+        assert (file.parent / f"{file.name}.dockerignore").exists()

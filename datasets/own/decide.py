@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from deeplab_tf.dataset_info import IGNORE_LABEL, pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.palettes import PALETTES
 
 from ..messages import some
 from .class_file import ClassTable, is_background
@@ -162,7 +163,7 @@ def _palette(table: ClassTable, palette: Sequence[Colour]) -> tuple[Colour, ...]
     own = tuple(palette[: len(table.names)])
     if table.palette is not None:
         return table.palette
-    return own if len(set(own)) == len(table.names) else pascal_palette(len(table.names))
+    return own if len(set(own)) == len(table.names) else PALETTES["distinct"](table.names)
 
 
 def _given_values(table: ClassTable, options: Options) -> dict[int, int]:

@@ -23,9 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
+from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError, UserErrors
 from deeplab_tf.images.files import SUFFIXES
+from deeplab_tf.images.palettes import PALETTES
 
 from ..own import class_file as class_files
 from ..own import content_split, listing, mask_file, recognition
@@ -45,7 +46,7 @@ _SPLIT_ORDER = ("train", "val", "test")
 
 
 def info(source: Source) -> DatasetInfo:
-    """Returns the named classes, with the colours of classes.txt, else the masks' palette, else PASCAL's colours.
+    """Returns the named classes, with the colours of classes.txt, else the masks' palette, else distinct ones.
 
     Raises:
         UserError: no classes are named, one is named twice, there are more than 255, or only some have a colour.
@@ -57,7 +58,7 @@ def info(source: Source) -> DatasetInfo:
         palette = table.palette or ()
         if not palette:
             own = _first_palette(layout)[: len(table.names)]
-            palette = own if len(set(own)) == len(table.names) else pascal_palette(len(table.names))
+            palette = own if len(set(own)) == len(table.names) else PALETTES["distinct"](table.names)
         return DatasetInfo(name="folder", class_names=table.names, palette=palette)
     return DatasetInfo(name="folder", class_names=reading.names, palette=reading.palette)
 
@@ -365,7 +366,7 @@ def _understand(source: Source, layout: Layout, table: ClassTable, seen: Sequenc
     else:
         measured = [(each.item.labels[0], each.facts) for each in seen if each.facts is not None and each.item.labels]
         numbers = {label: label for label in range(len(table.names))} | {IGNORE_LABEL: IGNORE_LABEL}
-        palette = table.palette or pascal_palette(len(table.names))
+        palette = table.palette or PALETTES["distinct"](table.names)
         reading = Reading(table.names, palette, tuple(numbers.items()), mask_frame=source.mask_frame)
         notes, blamed = [], set()
     for path, facts in measured:

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo, pascal_palette
+from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.palettes import PALETTES
 
 from ..source import Example, Source
 from .synthetic_objects import CANVAS, OBJECTS, Colour, Look
@@ -68,7 +69,7 @@ class _Placement(NamedTuple):
 def info(source: Source) -> DatasetInfo:
     """Returns the classes; nothing in `source` matters."""
     del source
-    return DatasetInfo(name="synthetic", class_names=CLASS_NAMES, palette=pascal_palette(len(CLASS_NAMES)))
+    return DatasetInfo(name="synthetic", class_names=CLASS_NAMES, palette=PALETTES["distinct"](CLASS_NAMES))
 
 
 def splits(source: Source) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.crf.params import CrfParams
@@ -14,6 +15,9 @@ from deeplab_tf.images import visualize
 
 LARGEST_SCORE = 10.0
 """Log-odds beyond this have the same colour."""
+
+_BAR_SIZE = (200, 56)  # as high as the pictures of a panel
+_BAR_WIDTH = 18
 
 
 def find_maps(
@@ -75,11 +79,29 @@ def draw_maps(
     titles = ["image", *("network" if count == 0 else f"update {count}" for count in updates)]
     scores = [_paint((score + LARGEST_SCORE) / (2 * LARGEST_SCORE), cv2.COLORMAP_JET) for score, _ in maps]
     beliefs = [_paint(belief, cv2.COLORMAP_BONE) for _, belief in maps]
-    captions = [f"score of {class_names[label]}, log-odds from -10 to 10", f"belief in {class_names[label]}, 0 to 1"]
-    return visualize.panel([[image, *scores], [image, *beliefs]], titles, captions)
+    captions = [f"score of {class_names[label]} (log-odds)", f"belief in {class_names[label]} (probability)"]
+    bars = [
+        _colour_bar(cv2.COLORMAP_JET, f"{-LARGEST_SCORE:g}", "0", f"{LARGEST_SCORE:g}"),
+        _colour_bar(cv2.COLORMAP_BONE, "0", "0.5", "1"),
+    ]
+    return visualize.panel([[image, *scores, bars[0]], [image, *beliefs, bars[1]]], [*titles, ""], captions)
 
 
 def _paint(ratios: np.ndarray, colours: int) -> np.ndarray:
     """Paints float32 [H, W] in 0..1."""
     bytes_ = np.rint(255 * np.clip(ratios, 0, 1)).astype(np.uint8)
     return np.ascontiguousarray(cv2.applyColorMap(bytes_, colours)[..., ::-1])
+
+
+def _colour_bar(colours: int, bottom: str, middle: str, top: str) -> np.ndarray:
+    """Draws the colours of values from `bottom` to `top`, with these names beside them: uint8 [200, 56, 3], RGB."""
+    height, width = _BAR_SIZE
+    ramp = np.repeat(np.linspace(1, 0, height, dtype=np.float32)[:, None], _BAR_WIDTH, axis=1)
+    picture = Image.new("RGB", (width, height), "white")
+    picture.paste(Image.fromarray(_paint(ramp, colours)), (0, 0))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, _BAR_WIDTH - 1, height - 1), outline=(90, 90, 90))
+    font = ImageFont.load_default(size=13)
+    for text, y, anchor in ((top, 0, "la"), (middle, height / 2, "lm"), (bottom, height - 1, "ld")):
+        draw.text((_BAR_WIDTH + 4, y), text, (30, 30, 30), font, anchor=anchor)
+    return np.asarray(picture, np.uint8)

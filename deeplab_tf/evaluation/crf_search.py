@@ -299,29 +299,38 @@ def _format_table(scored: list[Scored], before: dict[str, float], start: Constan
 
 
 def _draw(scored: list[Scored], path: str) -> None:
-    """Draws sigma_alpha by sigma_beta: the mean IoU at the best w1 of each, written beside it."""
+    """Draws a cell for each sigma_alpha and sigma_beta: the mean IoU at its best w1, written below it.
+
+    Cells have one size, however close the values are; sets that were not scored stay empty.
+    """
     # The figure class and not pyplot, which would look for a display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     best: dict[tuple[float, float], Scored] = {}
     for one in scored:  # the best first
         best.setdefault((one.constants.sigma_alpha, one.constants.sigma_beta), one)
-    figure = Figure(figsize=(9, 5), layout="constrained")
+    alphas, betas = (sorted({place[axis] for place in best}) for axis in (0, 1))
+    values = np.full((len(betas), len(alphas)), np.nan)
+    for (alpha, beta), one in best.items():
+        values[betas.index(beta), alphas.index(alpha)] = 100 * one.miou
+    size = (2.4 + 0.62 * len(alphas), 1.6 + 0.42 * len(betas))
+    figure = Figure(figsize=(max(size[0], 5.0), size[1]), dpi=120, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
-    places = list(best)
-    values = [100 * one.miou for one in best.values()]
-    xs, ys = zip(*places, strict=True)
-    dots = axes.scatter(xs, ys, c=values, s=900, marker="s", cmap="viridis")
-    middle = (min(values) + max(values)) / 2
-    for (x, y), value, one in zip(places, values, best.values(), strict=True):
-        colour = "white" if value < middle else "black"
-        text = f"{value:.2f}\nw1 {one.constants.w1:g}"
-        axes.text(x, y, text, ha="center", va="center", fontsize=6, color=colour)
-    axes.scatter(xs[:1], ys[:1], s=1100, marker="s", facecolors="none", edgecolors="red", linewidths=2)
+    cells = axes.imshow(values, cmap="viridis", origin="lower", aspect="auto")
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for number, ((alpha, beta), one) in enumerate(best.items()):
+        x, y = alphas.index(alpha), betas.index(beta)
+        colour = "white" if values[y, x] < middle else "black"
+        text = f"{values[y, x]:.2f}\nw1 {one.constants.w1:g}"
+        axes.text(x, y, text, ha="center", va="center", fontsize=7, color=colour)
+        if number == 0:
+            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="red", linewidth=2.5))
+    axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
+    axes.set_yticks(range(len(betas)), [f"{beta:g}" for beta in betas])
     axes.set(xlabel="sigma_alpha, pixels", ylabel="sigma_beta, RGB levels", title="mean IoU, %, at the best w1 of each")
-    axes.margins(0.12)
-    figure.colorbar(dots)
+    figure.colorbar(cells, label="mean IoU, %")
     canvas.draw()
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()).save(path)

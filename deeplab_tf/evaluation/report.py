@@ -76,7 +76,7 @@ def write_report(
         f"<header><h1>{_text(about.title)}</h1>{_facts(metrics, about)}</header>",
         *(_card("Careful", f"<p>{_text(warning)}</p>", "warning") for warning in about.warnings),
         _headline(metrics),
-        _card("IoU of each class", _bars(metrics, info)),
+        _card("IoU of each class, %", _bars(metrics, info)),
         _card("What was taken for what", _matrix(evaluation.matrices[-1], metrics, info)),
     ]
     if "trimap" in metrics:
@@ -147,13 +147,15 @@ def _bars(metrics: dict[str, Any], info: DatasetInfo) -> str:
         values = [column["per_class_iou"][name] for column in columns]
         rows.append(_bar_row(_swatch(info, name) + _text(name), values))
     rows.append(_bar_row("mean", [column["miou"] for column in columns], "mean"))
-    return f'<table class="bars">{"".join(rows)}</table>'
+    ticks = "".join(f'<span style="left:{tick}%">{tick}</span>' for tick in range(0, 101, 20))
+    axis = f'<tfoot><tr><th></th><td class="bar"><div class="axis">{ticks}</div></td></tr></tfoot>'
+    return f'<table class="bars">{"".join(rows)}{axis}</table>'
 
 
 def _bar_row(label: str, values: Sequence[float | None], kind: str = "") -> str:
     bars = "".join(f'<i style="width:{100 * (value or 0):.2f}%"></i>' for value in values)
     numbers = "".join(f'<td class="number">{_percent(value)}</td>' for value in values)
-    return f'<tr class="{kind}"><th>{label}</th><td class="bar">{bars}</td>{numbers}</tr>'
+    return f'<tr class="{kind}"><th>{label}</th><td class="bar"><div class="track">{bars}</div></td>{numbers}</tr>'
 
 
 def _matrix(counts: np.ndarray, metrics: dict[str, Any], info: DatasetInfo) -> str:
@@ -170,10 +172,9 @@ def _matrix(counts: np.ndarray, metrics: dict[str, Any], info: DatasetInfo) -> s
         for j in shown:
             share = float(shares[i, j])
             text = f"{100 * share:.0f}" if numbered and share >= 0.005 else ""
-            kind = ("right " if i == j else "") + ("strong" if share > 0.4 else "")
+            kind = ' class="right"' if i == j else ""
             title = _text(f"{names[i]}, taken for {names[j]}: {100 * share:.2f} %")
-            heat = f"background:rgba(var(--heat),{share**0.6:.3f})"
-            cells.append(f'<td class="{kind.strip()}" style="{heat}" title="{title}">{text}</td>')
+            cells.append(f'<td{kind} style="--share:{share**0.6:.3f}" title="{title}">{text}</td>')
         rows.append(f"<tr><th>{_swatch(info, names[i])}{_text(names[i])}</th>{''.join(cells)}</tr>")
     after = "network and CRF" if metrics["crf"] else "the network"
     mistakes = shares.copy()
@@ -189,7 +190,7 @@ def _matrix(counts: np.ndarray, metrics: dict[str, Any], info: DatasetInfo) -> s
     return (
         f'<p class="faint">Share of the pixels of each class (row) that {after} gave to each class (column), in %.</p>'
         f'<div class="{"two" if size == "large" else ""}">'
-        f'<div class="scroll"><table class="matrix {size}">{"".join(rows)}</table></div>'
+        f'<div class="scroll" tabindex="0"><table class="matrix {size}">{"".join(rows)}</table></div>'
         f'<div><h3>Most frequent mistakes</h3><ul class="confusions">{listed}</ul></div></div>'
     )
 

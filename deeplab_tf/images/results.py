@@ -91,18 +91,35 @@ def _write_indices(path: str, result: Segmented) -> None:
 
 
 def _write_overlay(path: str, result: Segmented) -> None:
-    _write_jpeg(path, visualize.overlay(result.image, result.labels, result.info.palette))
+    _write_jpeg(path, _overlay_of(result))
 
 
 def _write_legend(path: str, result: Segmented) -> None:
-    """Writes the overlay with the names of the classes in it below; a narrow image gets white at its right."""
-    drawn = visualize.overlay(result.image, result.labels, result.info.palette)
     present = [int(label) for label in np.unique(result.labels) if label < result.info.num_classes]
-    names = [result.info.class_names[label] for label in present]
-    palette = [result.info.palette[label] for label in present]
-    key = visualize.legend(names, palette, max(drawn.shape[1], _NARROWEST_LEGEND))
-    drawn = np.pad(drawn, ((0, 0), (0, key.shape[1] - drawn.shape[1]), (0, 0)), constant_values=255)
-    _write_jpeg(path, np.concatenate([drawn, key]))
+    _write_jpeg(path, with_legend(_overlay_of(result), present, result.info))
+
+
+def _overlay_of(result: Segmented) -> np.ndarray:
+    info = result.info
+    return visualize.overlay(result.image, result.labels, info.palette, background=info.background_label)
+
+
+def with_legend(picture: np.ndarray, labels: Iterable[int], info: DatasetInfo) -> np.ndarray:
+    """Puts the names of classes below a picture; a narrow one gets white at its right.
+
+    Args:
+        picture: uint8 [H, W, 3], RGB.
+        labels: the classes, 0..K-1.
+        info: their names and colours.
+
+    Returns:
+        uint8 [height, width, 3], RGB; the size depends only on that of the picture and on the classes.
+    """
+    labels = list(labels)
+    names, palette = [info.class_names[label] for label in labels], [info.palette[label] for label in labels]
+    key = visualize.legend(names, palette, max(picture.shape[1], _NARROWEST_LEGEND))
+    widened = np.pad(picture, ((0, 0), (0, key.shape[1] - picture.shape[1]), (0, 0)), constant_values=255)
+    return np.concatenate([widened, key])
 
 
 def _write_mask(path: str, result: Segmented) -> None:
@@ -178,6 +195,7 @@ OF_ALL = {
 
 OF_VIDEOS = {
     "overlay": ("_overlay.mp4", "the video with the classes drawn over it"),
+    "legend": ("_legend.mp4", "the overlay with the names of all classes below"),
     "frames": ("/000000.png, ...", "the labels of each frame"),
 }
 """What can be saved of videos: the end of the name, and what it is."""
@@ -196,7 +214,7 @@ def describe() -> str:
 
 
 def labels_of_names(names: Iterable[str], info: DatasetInfo) -> tuple[int, ...]:
-    """Returns the labels of --classes; without any, of all classes but a first one that is called background.
+    """Returns the labels of --classes; without any, of all classes but the background.
 
     Raises:
         UserError: a name that is no class of the model.
@@ -207,8 +225,7 @@ def labels_of_names(names: Iterable[str], info: DatasetInfo) -> tuple[int, ...]:
         raise UserError(f"--classes names {', '.join(unknown)}; the classes are {', '.join(info.class_names)}.")
     if names:
         return tuple(info.class_names.index(name) for name in names)
-    first = 1 if info.class_names[0] == "background" else 0
-    return tuple(range(first, info.num_classes))
+    return tuple(label for label in range(info.num_classes) if label != info.background_label)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 What is written of images: `deeplab_tf.images.results`. Of videos:
 
 photos/walk.mp4  OUT/walk_overlay.mp4        overlay
+                 OUT/walk_legend.mp4         legend
                  OUT/walk/000000.png         frames: the labels of each frame
 """
 
@@ -13,7 +14,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import tqdm
@@ -21,7 +22,16 @@ import tqdm
 from deeplab_tf.errors import ItemError, UserError
 from deeplab_tf.images import visualize
 from deeplab_tf.images.files import read_pixels
-from deeplab_tf.images.results import OF_ALL, OF_IMAGES, OF_VIDEOS, SAVE, Results, files_of, labels_of_names
+from deeplab_tf.images.results import (
+    OF_ALL,
+    OF_IMAGES,
+    OF_VIDEOS,
+    SAVE,
+    Results,
+    files_of,
+    labels_of_names,
+    with_legend,
+)
 from deeplab_tf.images.results import Segmented as ImageResult
 from deeplab_tf.images.sources import Sources, find_sources
 from deeplab_tf.images.video import VideoReader, write_video
@@ -36,6 +46,9 @@ __all__ = ["Notes", "check_save", "find_sources", "planned_files", "segment_imag
 
 UNKNOWN_RATE = 25.0
 """Frames per second of the overlay where a video does not say its own."""
+
+# What is saved of a video as a video.
+_VIDEOS = ("overlay", "legend")
 
 
 class Notes:
@@ -86,8 +99,8 @@ def planned_files(sources: Sources, out_dir: str, save: Collection[str]) -> list
     owners: dict[str, str] = {}
     planned = [(file, path) for name, path in sources.images.items() for file, _ in files_of(name, save)]
     planned += [(table.file, "the table") for kind, table in OF_ALL.items() if kind in save and sources.images]
-    if "overlay" in save:
-        planned += [(f"{name}_overlay.mp4", path) for name, path in sources.videos.items()]
+    for kind in _videos_of(save):
+        planned += [(name + OF_VIDEOS[kind][0], path) for name, path in sources.videos.items()]
     for file, path in planned:
         if owners.setdefault(file, path) != path:
             raise UserError(f"{owners[file]} and {path} would both get an answer {file}; rename one.")
@@ -155,7 +168,7 @@ def segment_sources(
             report(error)
             continue
         with video:
-            if video.frames_per_second is None and "overlay" in save:
+            if video.frames_per_second is None and _videos_of(save):
                 tqdm.tqdm.write(f"{path} does not say its frame rate: the overlay gets {UNKNOWN_RATE:g} frames/s")
             try:
                 frames = segment_video(segmenter, video, results, name)
@@ -237,29 +250,42 @@ def segment_video(segmenter: Segmenter, video: VideoReader, results: Results, na
     start = os.path.join(results.out_dir, name)
     files.make_folder_of(os.path.join(start, "frame") if "frames" in results.save else start)
 
-    def use(frame: str, prediction: Prediction) -> np.ndarray | None:
+    info = segmenter.info
+    kinds = _videos_of(results.save)
+    # All classes, because those of later frames are not known yet.
+    painted = [label for label in range(info.num_classes) if label != info.background_label]
+
+    def draw(overlay: np.ndarray) -> dict[str, np.ndarray]:
+        return {kind: overlay if kind == "overlay" else with_legend(overlay, painted, info) for kind in kinds}
+
+    def use(frame: str, prediction: Prediction) -> dict[str, np.ndarray]:
         if "frames" in results.save:
             file = f"{name}/{frame}.png"
             with results.listing(file):
                 path = os.path.join(results.out_dir, file)
-                visualize.save_palette_png(path, prediction.labels, segmenter.info.palette)
-        return segmenter.overlay(prediction) if "overlay" in results.save else None
+                visualize.save_palette_png(path, prediction.labels, info.palette)
+        return draw(segmenter.overlay(prediction)) if kinds else {}
 
     frames = ((f"{number:06d}", frame) for number, frame in enumerate(video.frames()))
-    overlays = segment_all(segmenter, frames, use)
+    drawn = segment_all(segmenter, frames, use)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(overlays))
-        add = None
-        if "overlay" in results.save:
-            rate = video.frames_per_second or UNKNOWN_RATE
-            stack.enter_context(results.listing(f"{name}_overlay.mp4"))
-            add = stack.enter_context(write_video(f"{start}_overlay.mp4", video.size, rate))
+        stack.enter_context(contextlib.closing(drawn))
+        add: dict[str, Callable[[np.ndarray], None]] = {}
+        for kind, blank in draw(np.zeros((*video.size, 3), np.uint8)).items():
+            ending, rate = OF_VIDEOS[kind][0], video.frames_per_second or UNKNOWN_RATE
+            stack.enter_context(results.listing(f"{name}{ending}"))
+            add[kind] = stack.enter_context(write_video(f"{start}{ending}", blank.shape[:2], rate))
 
-        def encode(overlay: np.ndarray | UserError | None) -> None:
-            if isinstance(overlay, UserError):
-                raise ItemError(f"{video.path}, frame {overlay}")
-            if add is not None and overlay is not None:
-                add(overlay)
+        def encode(pictures: dict[str, np.ndarray] | UserError) -> None:
+            if isinstance(pictures, UserError):
+                raise ItemError(f"{video.path}, frame {pictures}")
+            for kind, picture in pictures.items():
+                add[kind](picture)
 
         # In a thread of its own, because frames are encoded in their order.
-        yield from stack.enter_context(contextlib.closing(map_in_order(encode, overlays)))
+        yield from stack.enter_context(contextlib.closing(map_in_order(encode, drawn)))
+
+
+def _videos_of(save: Collection[str]) -> list[str]:
+    """Returns which videos are written of a video."""
+    return [kind for kind in _VIDEOS if kind in save]

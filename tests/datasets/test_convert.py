@@ -15,6 +15,7 @@ from datasets.convert import convert
 from datasets.source import Source
 from datasets.stored import conversion, tfrecord, workers
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.palettes import distinct_palette
 from tests.datasets import raw_trees
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,6 +55,13 @@ def test_kept_classes_are_renumbered_in_the_data_sets_order(voc_root: Path, tmp_
     assert np.unique(labels["2008_000004"]).tolist() == [0, 255]  # its dog is not kept
     with pytest.raises(UserError, match=r"got tiger\. voc12 has: background, aeroplane"):
         convert("voc12", source, str(tmp_path / "out"), keep_classes=("tiger",))
+
+
+def test_the_palette_that_is_named_is_stored(voc_root: Path, tmp_path: Path) -> None:
+    source = Source(root=str(voc_root), split_names=("train",))
+    convert("voc12", source, str(tmp_path / "out"), keep_classes=("cat", "background"), palette="distinct")
+    info = tfrecord.read_manifest(tmp_path / "out").info
+    assert (info.class_names, info.palette) == (("background", "cat"), distinct_palette(2, background=0))
 
 
 def test_an_id_file_keeps_the_listed_images_in_the_splits_order(voc_root: Path, tmp_path: Path) -> None:

@@ -11,15 +11,15 @@ from PIL import Image
 
 from datasets.source import Source
 from datasets.sources import folder
-from deeplab_tf.dataset_info import pascal_palette
 from deeplab_tf.errors import UserError
+from deeplab_tf.images.palettes import distinct_palette
 from tests.datasets import raw_trees
 
 
-def test_classes_come_from_the_file_and_colours_from_pascal(folder_root: Path) -> None:
+def test_classes_come_from_the_file_and_get_distinct_colours(folder_root: Path) -> None:
     info = folder.info(Source(root=str(folder_root)))
     assert info.class_names == ("ground", "road", "car")
-    assert info.palette == pascal_palette(3)
+    assert info.palette == distinct_palette(3)
 
 
 def test_palette_masks_lend_their_colours(folder_root: Path) -> None:

@@ -31,3 +31,12 @@ def test_the_picture_has_a_column_for_the_image_and_each_number_of_updates():
     two, three = (draw_maps(image, probabilities, PARAMS, ["a", "b"], updates) for updates in ([0, 1], [0, 1, 2]))
     assert two.dtype == np.uint8 and two.shape[0] == three.shape[0]
     assert three.shape[1] - two.shape[1] >= 200 * 24 // 16  # a picture is 200 pixels high
+
+
+def test_each_row_ends_in_a_bar_of_its_colours_from_least_to_most():
+    image, probabilities = two_halves()
+    picture = draw_maps(image, probabilities, PARAMS, ["a", "b"], [0]).astype(int)
+    bar = picture[:, -70:].reshape(-1, 3)
+    for colour in ((128, 0, 0), (0, 0, 128)):  # the ends of jet: no score of this image reaches them
+        assert (np.abs(picture[:, :-70].reshape(-1, 3) - colour).max(axis=1) < 5).sum() == 0
+        assert (np.abs(bar - colour).max(axis=1) < 5).sum() >= 10

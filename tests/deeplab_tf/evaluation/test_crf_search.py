@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
@@ -78,6 +79,16 @@ def test_the_search_finds_constants_that_put_the_border_where_the_colours_change
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [crf_search.TABLE_FILE, crf_search.TEXT_FILE, crf_search.PICTURE_FILE]
     )
+
+
+def test_no_cell_of_the_picture_covers_another_however_close_the_constants_are(tmp_path):
+    sets = [(Constants(3.0, alpha, 4.0), miou) for alpha, miou in ((50.0, 0.9), (51.0, 0.5), (90.0, 0.1))]
+    crf_search._draw([crf_search.Scored(*one) for one in sets], str(tmp_path / "picture.png"))
+    with Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture).astype(int)
+    ends = ((253, 231, 36), (32, 144, 140), (68, 1, 84))  # viridis at 1, 0.5 and 0
+    areas = [(np.abs(pixels - colour).max(axis=-1) < 4).sum() for colour in ends]
+    assert min(areas) > 5000 and max(areas) < 1.2 * min(areas)
 
 
 def test_an_interrupted_search_goes_on_and_a_finished_one_is_not_repeated(tmp_path, monkeypatch):

@@ -50,6 +50,13 @@ def test_a_cutout_is_transparent_elsewhere_and_keeps_its_pixels(saved):
     np.testing.assert_array_equal(rgba[..., 3], (LABELS == 1) * 255)
 
 
+def test_a_class_0_that_is_not_the_background_is_painted(tmp_path):
+    info = DatasetInfo("road", ("road", "cat", "dog", "bird"), ((200, 0, 0), (0, 200, 0), (0, 0, 200), (90, 90, 90)))
+    Results(str(tmp_path), ["overlay"]).write("cat", CATS._replace(image=np.zeros((9, 14, 3), np.uint8), info=info))
+    with Image.open(tmp_path / "cat_overlay.jpg") as image:
+        assert np.asarray(image)[-1, -1, 0] > 90
+
+
 def test_a_legend_stands_below_the_overlay_and_has_the_classes_of_the_image(saved):
     with Image.open(saved("legend")) as image:
         picture = np.asarray(image)

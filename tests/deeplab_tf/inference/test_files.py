@@ -140,6 +140,20 @@ def test_a_video_becomes_an_overlay_of_its_rate_and_labels_for_each_frame(folder
             assert np.abs(overlay.astype(int) - SEGMENTER.overlay(prediction)).mean() < 6  # the codec
 
 
+def test_the_legend_of_a_video_stands_below_each_frame_with_all_classes_but_the_background(folders):
+    folder, out = folders
+    save_video(folder / "walk.mp4", count=2)
+    assert segment(folder, out, "legend") == [] and names(out) == ["walk_legend.mp4"]
+    with VideoReader(str(folder / "walk.mp4")) as video, VideoReader(str(out / "walk_legend.mp4")) as drawn:
+        assert drawn.stated_frames == 2
+        for frame, picture in zip(video.frames(), drawn.frames(), strict=True):
+            overlay = SEGMENTER.overlay(SEGMENTER.segment(frame))
+            assert np.abs(picture[:48, :64].astype(int) - overlay).mean() < 6  # the codec
+            key = picture[52:].reshape(-1, 3).astype(int)
+            near = [(np.abs(key - colour).max(axis=1) < 40).sum() for colour in INFO.palette]
+            assert near[1] > 50 and near[2] > 50 and near[0] < 225  # black: only the letters
+
+
 def test_videos_that_break_off_or_cannot_be_opened_do_not_keep_the_next_from_being_segmented(folders):
     folder, out = folders
     writer = cv2.VideoWriter(str(folder / "a.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
