@@ -30,7 +30,7 @@ The rooms:
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer averaging checkpoints validation
-              looks after it                    layer_groups loss_watch trained_images idle_settings
+              looks after it                    layer_groups loss_watch trained_images idle_settings defaults
               what a user sees                  dry_run summary progress stop_signals out_of_memory
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission

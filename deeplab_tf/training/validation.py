@@ -111,6 +111,12 @@ class Validation:
             f"{self._split.name}, {comparison}"
         )
 
+    def validations_since_best(self, step: int) -> int:
+        """Counts the validations after the best one, of those up to a step."""
+        scores = {at: miou for at, miou in self._history.items() if at <= step}
+        best = max(scores, key=lambda at: (scores[at], -at), default=0)
+        return sum(at > best for at in scores)
+
     def forget_after(self, step: int) -> None:
         """Forgets the scores of later steps, which will be trained anew, but for the one that has the best weights."""
         best = self._best_step() if self._history else 0
