@@ -22,12 +22,13 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.layers.conv_batch_norm import measuring_statistics
 from deeplab_tf.layers.resize import next_clean_size
 from deeplab_tf.networks.deeplab import DeepLab, build_network
-from deeplab_tf.runtime import devices, memory
+from deeplab_tf.runtime import devices, files, memory
 from deeplab_tf.runtime.devices import MakeBatches
-from deeplab_tf.training import defaults, stop_signals, trained_images
+from deeplab_tf.training import curves, defaults, loss_file, stop_signals, trained_images
 from deeplab_tf.training.averaging import averaged
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.layer_groups import check_fresh_layers, freeze
+from deeplab_tf.training.loss_file import LossFile
 from deeplab_tf.training.loss_watch import PROBATION, LossWatch
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule, lr_multipliers
 from deeplab_tf.training.out_of_memory import remedies
@@ -315,7 +316,9 @@ class _Loop:
         self._progress = Progress(
             checkpoints.step, settings.iterations, settings.batch_size * settings.iter_size, silent=not self._chief
         )
+        self._workdir = workdir
         self._summaries = Summaries(workdir) if self._chief else None
+        self._loss_file: LossFile | None = None
 
     def run(self, batches: Iterator[dict[str, Any]]) -> str:
         """Trains from the step of the checkpoints to the end.
@@ -336,6 +339,8 @@ class _Loop:
             settings.xla,
         )
         self._watch = self._watch_of(len(names))
+        if self._chief:
+            self._loss_file = LossFile(self._workdir, self._checkpoints.step, names)
         with stop_signals.collect() as stopped, self._closing():
             done = self._checkpoints.step
             # Where the last process was stopped in the middle of a validation, or had seen enough.
@@ -380,6 +385,9 @@ class _Loop:
             yield
         finally:
             self._progress.close()
+            if self._loss_file:
+                self._loss_file.close()
+                self._draw_curves()
             if self._summaries:
                 self._summaries.close()
 
@@ -394,6 +402,8 @@ class _Loop:
         if not math.isfinite(loss):
             self._diverged(f"the loss is {loss} at step {done}", done)
         self._progress.update(done, loss, learning_rate, update.started)
+        if self._loss_file:
+            self._loss_file.add(done, learning_rate, terms.tolist())
         self._follow(done, loss)
         every, last = self._config.train.summary_every, done == self._config.train.iterations
         if not self._summaries:
@@ -406,9 +416,9 @@ class _Loop:
                 "images_per_second": self._progress.images_per_second,
             }
             self._summaries.scalars(done, scalars)
-        if done % (10 * every) == 0 or last:
+        if not self._validates and (done % (10 * every) == 0 or last):  # else pictures of the validation say more
             picture = training_picture(self._model, update.batch, self._config.info)
-            self._summaries.picture(done, "image_truth_prediction", picture)
+            self._summaries.picture(done, "training/image_truth_network", picture)
 
     def _follow(self, done: int, loss: float) -> None:
         """Says what is to be said of a loss, and which checkpoint it shows to be good."""
@@ -434,7 +444,17 @@ class _Loop:
         if not self._checkpoints.are_finite():
             self._diverged(f"weights are no longer finite at step {done}", done)
         if self._chief:
+            if self._loss_file:
+                self._loss_file.flush()
             self._checkpoints.save(done)
+
+    def _draw_curves(self) -> None:
+        try:
+            scores = self._validation.scores if self._validation else {}
+            path = os.path.join(self._workdir, curves.CURVES_FILE)
+            curves.draw(path, loss_file.read(self._workdir), scores, self._config.info)
+        except (OSError, UserError) as error:
+            self._progress.say(f"no {curves.CURVES_FILE}: {files.reason(error)}")
 
     def _validate(self, done: int, stopped: Sequence[signal.Signals], saved: bool) -> bool:
         """Validates where it is time; the other processes wait for the chief.
@@ -455,7 +475,11 @@ class _Loop:
                 miou = self._validation.run(self._model, done, stopped)
             if miou is not None and self._summaries:
                 self._progress.say(self._validation.describe(done))
-                self._summaries.scalars(done, {"validation/miou": miou})
+                self._summaries.scalars(done, self._validation.scalars(done))
+                picture = self._validation.picture()
+                if picture is not None:
+                    self._summaries.picture(done, "validation/image_truth_network", picture)
+                self._draw_curves()
         stopping = self._any_process(bool(stopped))
         enough = False
         if settings.patience and done < settings.iterations:

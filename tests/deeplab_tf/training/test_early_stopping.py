@@ -73,3 +73,5 @@ def test_a_training_killed_between_its_last_validation_and_the_checkpoint_ends_a
     ended = weights(resumed)
     for name, values in weights(straight).items():
         np.testing.assert_array_equal(ended[name], values)
+    assert (resumed / "loss.csv").read_bytes() == (straight / "loss.csv").read_bytes()
+    assert [line.split(",")[0] for line in (straight / "loss.csv").read_text().split()] == ["step", *"123456"]
