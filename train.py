@@ -69,6 +69,7 @@ def main() -> None:
     from deeplab_tf.experiments import apply_recipe, experiment_config
     from deeplab_tf.training import dry_run
     from deeplab_tf.training import loop as training
+    from deeplab_tf.training.defaults import with_iterations
     from deeplab_tf.training.idle_settings import idle_settings
     from deeplab_tf.training.trained_images import Images, TrainingData
     from deeplab_tf.training.validation import ValidationSplit
@@ -89,8 +90,9 @@ def main() -> None:
         manifest = tfrecord.read_manifest(FLAGS.data_dir)
     split = FLAGS.split or manifest.info.train_split
     config = dataclasses.replace(config, dataset=manifest.info)
-    settings = config.train
     given = [assignment.partition("=")[0].strip() for assignment in FLAGS["set"].value]
+    config = with_iterations(config, manifest.split(split).count, given)
+    settings = config.train
     for line in idle_settings(config, given, validates=bool(FLAGS.eval_split)):
         print(f"note: {line}")
     make_batches = functools.partial(

@@ -29,9 +29,11 @@ from deeplab_tf.dataset_info import IGNORE_LABEL, DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.images.palettes import PALETTES
 from deeplab_tf.runtime import beam, command_line
+from deeplab_tf.runtime.gpus import has_nvidia_gpu
 
 from . import DATASETS
 from .messages import some
+from .proposal import next_steps
 from .raw import files as raw_files
 from .source import Source
 from .stored import conversion
@@ -94,6 +96,8 @@ def convert(
     info, new_labels = _kept_classes(module.info(source), keep_classes)
     if palette != "own":
         info = dataclasses.replace(info, palette=PALETTES[palette](info.class_names))
+    if dataset == "folder":
+        info = dataclasses.replace(info, name=_own_name(source.root or out_dir))
     split_names = source.split_names or tuple(module.splits(source))
     if dry_run:
         for split in split_names:
@@ -113,6 +117,12 @@ def convert(
             plan = conversion.SplitPlan(split, tuple(listed), min(wanted, len(listed)), loader, loader.recipe())
             plans.append(plan)
         return conversion.write_splits(plans, info, staging, num_workers or len(os.sched_getaffinity(0)), make)
+
+
+def _own_name(folder: str) -> str:
+    """Names a data set of one's own after its folder; a name of `DATASETS` belongs to that data set."""
+    name = os.path.basename(os.path.abspath(folder)).encode(errors="replace").decode() or "folder"
+    return f"{name} (folder)" if name in DATASETS and name != "folder" else name
 
 
 def _kept_classes(info: DatasetInfo, keep_classes: Sequence[str]) -> tuple[DatasetInfo, tuple[int, ...]]:
@@ -327,8 +337,7 @@ def main(arguments: list[str]) -> None:
     for split in written:
         if not values.ids and complete.get(split.name, split.count) != split.count:
             print(f"note: the complete {split.name} of {values.dataset} has {complete[split.name]} images.")
-    print(f"look: python -m datasets.check --data_dir={values.out}")
-    print(f"next: python train.py --experiment=vgg16_large_fov --data_dir={values.out} --workdir=runs/{values.dataset}")
+    print("\n".join(next_steps(read_manifest(values.out), values.out, has_nvidia_gpu())))
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ The rooms:
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer averaging checkpoints validation
-              looks after it                    layer_groups loss_watch trained_images idle_settings
-              what a user sees                  dry_run summary progress stop_signals out_of_memory
+              looks after it                    layer_groups loss_watch trained_images idle_settings defaults
+              what a user sees                  dry_run summary progress loss_file curves stop_signals out_of_memory
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
               object sizes                      sizes
@@ -45,7 +45,7 @@ The rooms:
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
-                                                progress written beam beam_worker protobuf
+                                                progress written beam beam_worker protobuf gpus
     Tables    the networks    .                 experiments config
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction

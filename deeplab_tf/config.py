@@ -85,6 +85,8 @@ class TrainConfig:
 
     Attributes:
         iterations: updates of the weights.
+        epochs: times through the training images; they say how many iterations that is. 0 for as many iterations as
+            are given.
         batch_size: images of one micro-step, over all replicas.
         iter_size: micro-steps whose gradients are averaged into one update.
         crop_size: side of the square crops, in pixels; size_multiple*k + 1.
@@ -101,15 +103,17 @@ class TrainConfig:
         ema_decay: of the average of the weights, such as 0.998; validation and model.weights.h5 take the average. 0 for
             none, as in the paper.
         frozen_layers: groups of layers that keep their weights, such as conv1,conv2; saves time and memory.
-        save_every: updates between two checkpoints.
+        save_every: updates between two checkpoints; 0 for a twentieth of all, 500 at most.
         keep_checkpoints: how many of them stay.
-        eval_every: updates between two validations, with --eval_split.
+        eval_every: updates between two validations, with --eval_split; 0 for a tenth of all, 1000 at most.
+        patience: with --eval_split, training stops after so many validations without a better mean IoU; 0 for never.
         summary_every: updates between two TensorBoard entries.
         xla: let XLA compile the network, for GPUs; the first step takes minutes, and dropout draws other units.
         deterministic: repeat bit for bit on the same machine, at some cost in speed.
     """
 
     iterations: int = 20000
+    epochs: float = 0.0
     batch_size: int = 10
     iter_size: int = 1
     crop_size: int = 321
@@ -123,19 +127,20 @@ class TrainConfig:
     dropout: float = 0.5
     ema_decay: float = 0.0
     frozen_layers: tuple[str, ...] = ()
-    save_every: int = 500
+    save_every: int = 0
     keep_checkpoints: int = 3
-    eval_every: int = 1000
+    eval_every: int = 0
+    patience: int = 0
     summary_every: int = 50
     xla: bool = False
     deterministic: bool = False
 
     def __post_init__(self) -> None:
         _require_representable("train", self)
-        counts = "iterations batch_size iter_size crop_size save_every keep_checkpoints eval_every summary_every"
-        for name in counts.split():
+        for name in "iterations batch_size iter_size crop_size keep_checkpoints summary_every".split():
             _require_at_least(f"train.{name}", getattr(self, name), 1)
-        _require_at_least("train.seed", self.seed, 0)
+        for name in "epochs save_every eval_every patience seed".split():
+            _require_at_least(f"train.{name}", getattr(self, name), 0)
         _require_one_of("train.precision", self.precision, PRECISIONS)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"train.dropout must be at least 0 and below 1; got {self.dropout}.")

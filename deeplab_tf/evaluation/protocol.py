@@ -115,7 +115,9 @@ def differences_from_the_paper(
 
 
 # How often files are written and the like: no difference in the result.
-_NO_DIFFERENCE = frozenset("seed save_every keep_checkpoints eval_every summary_every deterministic xla atrous".split())
+_NO_DIFFERENCE = frozenset(
+    "epochs seed save_every keep_checkpoints eval_every summary_every deterministic xla atrous".split()
+)
 
 
 def _shown(value: Any) -> str:

@@ -20,6 +20,7 @@ from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import devices, memory, tf_config
 from deeplab_tf.runtime.devices import MakeBatches
+from deeplab_tf.training import defaults
 from deeplab_tf.training import summary as training_report
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.loop import build, initialise
@@ -70,6 +71,7 @@ def _rehearse(
     parent: str,
 ) -> None:
     """Rehearses in a temporary folder in `parent`."""
+    config = defaults.with_intervals(config)
     model, optimizer = build(config, strategy)
     print(training_report.summary(config, model, strategy, workdir), flush=True)
     initialise(model, init, config, make_batches)

@@ -36,5 +36,5 @@ def idle_settings(config: Config, given: Iterable[str], validates: bool) -> list
     if train.scale_range:
         reasons["train.augment_scales"] = "train.scale_range takes its place"
     if not validates:
-        reasons["train.eval_every"] = "no --eval_split is given"
+        reasons |= dict.fromkeys(("train.eval_every", "train.patience"), "no --eval_split is given")
     return [f"{name} has no effect: {reasons[name]}." for name in dict.fromkeys(given) if name in reasons]

@@ -22,12 +22,13 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.layers.conv_batch_norm import measuring_statistics
 from deeplab_tf.layers.resize import next_clean_size
 from deeplab_tf.networks.deeplab import DeepLab, build_network
-from deeplab_tf.runtime import devices, memory
+from deeplab_tf.runtime import devices, files, memory
 from deeplab_tf.runtime.devices import MakeBatches
-from deeplab_tf.training import stop_signals, trained_images
+from deeplab_tf.training import curves, defaults, loss_file, stop_signals, trained_images
 from deeplab_tf.training.averaging import averaged
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.layer_groups import check_fresh_layers, freeze
+from deeplab_tf.training.loss_file import LossFile
 from deeplab_tf.training.loss_watch import PROBATION, LossWatch
 from deeplab_tf.training.optimizer import build_optimizer, build_schedule, lr_multipliers
 from deeplab_tf.training.out_of_memory import remedies
@@ -71,6 +72,7 @@ def train(
     strategy = devices.build_strategy(strategy_name)
     chief = devices.is_chief(strategy)
     run = {**(run or {}), "init": init, "devices": devices.describe(strategy)}
+    settled = defaults.with_intervals(config)
     with contextlib.ExitStack() as stack:
         stack.enter_context(devices.ending_with_the_others(strategy))
         remedy = functools.partial(remedies, config, strategy.num_replicas_in_sync)
@@ -83,7 +85,7 @@ def train(
         checkpoints = Checkpoints(workdir, model, optimizer, config.train.keep_checkpoints)
         validation = None
         if chief:
-            print(summary(config, model, strategy, workdir), flush=True)
+            print(summary(settled, model, strategy, workdir), flush=True)
             if validation_split:
                 validation = Validation(workdir, validation_split, config.info, config.inference)
             restored = checkpoints.restore()
@@ -102,7 +104,8 @@ def train(
             workdirs.write_config(workdir, config, {**run, "start_step": checkpoints.step})
             if data:
                 trained_images.write(workdir, trained)
-        verdict = _Loop(config, workdir, strategy, model, optimizer, checkpoints, validation).run(batches)
+        loop = _Loop(settled, workdir, strategy, model, optimizer, checkpoints, validation, bool(validation_split))
+        verdict = loop.run(batches)
         if chief:
             if verdict:
                 print(f"warning: {verdict}")
@@ -276,7 +279,18 @@ class _Update(NamedTuple):
 
 
 class _Loop:
-    """The updates, and all that happens between two of them."""
+    """The updates, and all that happens between two of them.
+
+    Args:
+        config: with train.save_every and train.eval_every filled in.
+        workdir: for TensorBoard's entries.
+        strategy: of the devices.
+        model: the network.
+        optimizer: built.
+        checkpoints: restored.
+        validation: of the chief, where there is a split to validate on.
+        validates: whether there is one; the same in all processes.
+    """
 
     def __init__(
         self,
@@ -287,6 +301,7 @@ class _Loop:
         optimizer: keras.optimizers.Optimizer,
         checkpoints: Checkpoints,
         validation: Validation | None,
+        validates: bool,
     ) -> None:
         self._config = config
         self._strategy = strategy
@@ -294,12 +309,16 @@ class _Loop:
         self._optimizer = optimizer
         self._checkpoints = checkpoints
         self._validation = validation
+        self._validates = validates
+        self._any_process = devices.any_process(strategy)
         self._chief = devices.is_chief(strategy)
         settings = config.train
         self._progress = Progress(
             checkpoints.step, settings.iterations, settings.batch_size * settings.iter_size, silent=not self._chief
         )
+        self._workdir = workdir
         self._summaries = Summaries(workdir) if self._chief else None
+        self._loss_file: LossFile | None = None
 
     def run(self, batches: Iterator[dict[str, Any]]) -> str:
         """Trains from the step of the checkpoints to the end.
@@ -320,17 +339,21 @@ class _Loop:
             settings.xla,
         )
         self._watch = self._watch_of(len(names))
-        any_process = devices.any_process(self._strategy)
+        if self._chief:
+            self._loss_file = LossFile(self._workdir, self._checkpoints.step, names)
         with stop_signals.collect() as stopped, self._closing():
-            self._validate(self._checkpoints.step, stopped)  # where the last process was stopped in the middle of it
+            done = self._checkpoints.step
+            # Where the last process was stopped in the middle of a validation, or had seen enough.
+            enough = self._validate(done, stopped, saved=True)
             running: _Update | None = None
-            for done in range(self._checkpoints.step + 1, settings.iterations + 1):
+            while done < settings.iterations and not enough:
+                done += 1
                 learning_rate, batch = self._optimizer.learning_rate, next(batches)
                 started = _Update(done, batch, learning_rate, step(batch), time.monotonic())
                 if running:  # a GPU that has computed its losses finds the next update waiting
                     self._report(running, names)
                 running = started
-                stopping = any_process(bool(stopped))
+                stopping = self._any_process(bool(stopped))
                 saving = done % settings.save_every == 0 or done == settings.iterations or stopping
                 if saving or any(done % every == 0 for every in (settings.summary_every, settings.eval_every)):
                     self._report(running, names)
@@ -339,12 +362,11 @@ class _Loop:
                     self._save(done)
                 if stopping:
                     self._stop(done, stopped)
-                self._validate(done, stopped)
+                enough = self._validate(done, stopped, saved=saving)
             if stopped:
-                self._stop(settings.iterations, stopped)
+                self._stop(done, stopped)
             if self._watch.diverged:
-                last = settings.iterations
-                self._diverged(f"the loss is {self._watch.last:.4g} at the end, step {last}", last)
+                self._diverged(f"the loss is {self._watch.last:.4g} at the end, step {done}", done)
         if self._chief and self._watch.sane:
             self._checkpoints.settle(lambda step: True, self._watch.lowest)
         return self._watch.verdict()
@@ -363,6 +385,9 @@ class _Loop:
             yield
         finally:
             self._progress.close()
+            if self._loss_file:
+                self._loss_file.close()
+                self._draw_curves()
             if self._summaries:
                 self._summaries.close()
 
@@ -377,6 +402,8 @@ class _Loop:
         if not math.isfinite(loss):
             self._diverged(f"the loss is {loss} at step {done}", done)
         self._progress.update(done, loss, learning_rate, update.started)
+        if self._loss_file:
+            self._loss_file.add(done, learning_rate, terms.tolist())
         self._follow(done, loss)
         every, last = self._config.train.summary_every, done == self._config.train.iterations
         if not self._summaries:
@@ -389,9 +416,9 @@ class _Loop:
                 "images_per_second": self._progress.images_per_second,
             }
             self._summaries.scalars(done, scalars)
-        if done % (10 * every) == 0 or last:
+        if not self._validates and (done % (10 * every) == 0 or last):  # else pictures of the validation say more
             picture = training_picture(self._model, update.batch, self._config.info)
-            self._summaries.picture(done, "image_truth_prediction", picture)
+            self._summaries.picture(done, "training/image_truth_network", picture)
 
     def _follow(self, done: int, loss: float) -> None:
         """Says what is to be said of a loss, and which checkpoint it shows to be good."""
@@ -417,18 +444,57 @@ class _Loop:
         if not self._checkpoints.are_finite():
             self._diverged(f"weights are no longer finite at step {done}", done)
         if self._chief:
+            if self._loss_file:
+                self._loss_file.flush()
             self._checkpoints.save(done)
 
-    def _validate(self, done: int, stopped: Sequence[signal.Signals]) -> None:
-        """Validates where it is time. Other processes wait for the chief in the next step."""
+    def _draw_curves(self) -> None:
+        try:
+            scores = self._validation.scores if self._validation else {}
+            path = os.path.join(self._workdir, curves.CURVES_FILE)
+            curves.draw(path, loss_file.read(self._workdir), scores, self._config.info)
+        except (OSError, UserError) as error:
+            self._progress.say(f"no {curves.CURVES_FILE}: {files.reason(error)}")
+
+    def _validate(self, done: int, stopped: Sequence[signal.Signals], saved: bool) -> bool:
+        """Validates where it is time; the other processes wait for the chief.
+
+        Args:
+            done: the last update.
+            stopped: signals; after one of them the training stops here, so that the next process validates.
+            saved: whether there is a checkpoint of this update.
+
+        Returns:
+            Whether the training is to end early.
+        """
         settings = self._config.train
-        due = done > 0 and (done % settings.eval_every == 0 or done == settings.iterations)
-        if self._validation and due and not self._validation.has(done):
+        if not self._validates or done == 0 or (done % settings.eval_every and done != settings.iterations):
+            return False
+        if self._validation and not self._validation.has(done):
             with averaged(self._model, self._optimizer):
                 miou = self._validation.run(self._model, done, stopped)
             if miou is not None and self._summaries:
                 self._progress.say(self._validation.describe(done))
-                self._summaries.scalars(done, {"validation/miou": miou})
+                self._summaries.scalars(done, self._validation.scalars(done))
+                picture = self._validation.picture()
+                if picture is not None:
+                    self._summaries.picture(done, "validation/image_truth_network", picture)
+                self._draw_curves()
+        stopping = self._any_process(bool(stopped))
+        enough = False
+        if settings.patience and done < settings.iterations:
+            idle = self._validation.validations_since_best(done) if self._validation else 0
+            enough = self._any_process(idle >= settings.patience)
+        if (stopping or enough) and not saved:
+            self._save(done)
+        if stopping:
+            self._stop(done, stopped)
+        if enough:
+            self._progress.say(
+                f"step {done}  ends the training: no better mIoU in {settings.patience} validations "
+                f"(train.patience). The weights of the best are {workdirs.BEST_WEIGHTS_FILE}; --best takes them."
+            )
+        return enough
 
     def _stop(self, done: int, stopped: Sequence[signal.Signals]) -> NoReturn:
         self._progress.close()

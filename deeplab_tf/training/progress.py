@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import sys
 import time
 from collections import deque
@@ -16,6 +17,7 @@ import tqdm
 from deeplab_tf.runtime import files
 
 LINE_EVERY_SECONDS = 20.0
+_RECENT = 50  # updates that the speed, and the loss beside a bar, are the means of
 
 
 class Progress:
@@ -31,10 +33,12 @@ class Progress:
     def __init__(self, start: int, iterations: int, images_per_step: int, silent: bool = False) -> None:
         self._iterations = iterations
         self._images_per_step = images_per_step
-        self._times: deque[tuple[int, float]] = deque([(start, time.monotonic())], maxlen=50)
+        self._times: deque[tuple[int, float]] = deque([(start, time.monotonic())], maxlen=_RECENT)
         self._line_at = time.monotonic()
         self._silent = silent
         self._first = True
+        self._losses: list[float] = []  # since the last line
+        self._recent: deque[float] = deque(maxlen=_RECENT)
         self._bar = (
             tqdm.tqdm(total=iterations, initial=start, unit="step", dynamic_ncols=True)
             if sys.stderr.isatty() and not silent
@@ -43,6 +47,8 @@ class Progress:
 
     def update(self, step: int, loss: float, learning_rate: float, started: float) -> None:
         """Counts `step` as done.
+
+        A line of a log file has the mean loss of all updates since the line before, a bar that of the last ones.
 
         Args:
             step: its number.
@@ -56,12 +62,17 @@ class Progress:
             self._times.clear()
         self._times.append((step, started))
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, {self.images_per_second:.2f} images/s", refresh=False)
+            self._recent.append(loss)
+            mean = math.fsum(self._recent) / len(self._recent)
+            self._bar.set_postfix_str(f"loss {mean:.3f}, {self.images_per_second:.2f} images/s", refresh=False)
             self._bar.update(step - self._bar.n)
-        elif now >= self._line_at or step == self._iterations:
+            return
+        self._losses.append(loss)
+        if now >= self._line_at or step == self._iterations:
             self._line_at = now + LINE_EVERY_SECONDS
+            mean, self._losses = math.fsum(self._losses) / len(self._losses), []
             self.say(
-                f"step {step}/{self._iterations}  loss {loss:.4f}  lr {learning_rate:.3g}"
+                f"step {step}/{self._iterations}  loss {mean:.4f}  lr {learning_rate:.3g}"
                 + (
                     f"  {self.images_per_second:.2f} images/s  {self._time_left(step)} left"
                     if len(self._times) > 1

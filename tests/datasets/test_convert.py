@@ -218,7 +218,10 @@ def test_the_command_reports_what_it_wrote_and_the_next_step(folder_root: Path, 
         ["val", "1", "1"],
     ]
     assert lines[3] == f"look: python -m datasets.check --data_dir={tmp_path / 'out'}"
-    assert lines[4].startswith("next: python train.py --experiment=vgg16_large_fov --data_dir=")
+    training = f"python train.py --experiment=efficientnet_lite0_aspp --data_dir={tmp_path / 'out'} --workdir=runs/out"
+    assert lines[4] == f"next: {training} --eval_split=val --set=train.iterations=600"
+    assert "This machine has no NVIDIA GPU" in lines[5] and "600 updates of 8 images are 533 times" in lines[6]
+    assert tfrecord.read_manifest(tmp_path / "out").info.name == folder_root.name
 
 
 def test_a_bad_mask_ends_the_command_with_one_line(folder_root: Path, tmp_path: Path) -> None:

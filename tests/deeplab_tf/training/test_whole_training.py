@@ -44,7 +44,8 @@ def train(tmp_path, monkeypatch):
 def test_a_training_leaves_weights_checkpoints_scores_and_all_that_repeats_it(train, capsys):
     workdir = train(iterations=4, save_every=2, keep_checkpoints=1, eval_every=2)
     assert {path.name for path in workdir.iterdir() if "tfevents" not in path.name} == {
-        *(".lock", "best.weights.h5", "checkpoints", "config.json", "model.weights.h5", "validation.json")
+        *(".lock", "best.weights.h5", "checkpoints", "config.json", "curves.png", "loss.csv", "model.weights.h5"),
+        "validation.json",
     }
     assert {path.stem for path in (workdir / "checkpoints").iterdir()} == {"step-4", "health"}
     said = capsys.readouterr().out
@@ -333,7 +334,7 @@ def test_a_workdir_in_use_is_refused_and_the_user_told_by_whom(tmp_path):
 
 def test_the_best_weights_are_those_of_the_best_score_and_scores_survive_a_restart(tmp_path, monkeypatch):
     scores = iter([0.2, 0.5, 0.3, 0.5])
-    monkeypatch.setattr(validation.ConfusionMatrix, "summary", lambda *_: {"miou": next(scores)})
+    monkeypatch.setattr(validation.ConfusionMatrix, "summary", lambda *_: {"miou": next(scores), "per_class_iou": {}})
     model, split = tiny_network(), validation_split(1)
     for step in (1, 2, 3, 4):
         model.trainable_variables[0].assign(tf.fill(model.trainable_variables[0].shape, float(step)))
