@@ -269,7 +269,7 @@ def write_report(
     import shlex
     import sys
 
-    from deeplab_tf.crf.dense_crf import choose_backend
+    from deeplab_tf.crf.backends import choose_backend
     from deeplab_tf.evaluation import protocol, report
 
     scoring = {"crf": FLAGS.crf, "absent_as_zero": FLAGS.absent_as_zero}

@@ -22,6 +22,7 @@ The rooms:
     Sec. 3.2  LargeFOV, ASPP                    aspp
     Sec. 3.2  several scales                    deeplab
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
+              what computes it                  backends with_kernels with_tensorflow with_pydensecrf
               compiled kernels                  compiled compiled_lattice compiled_filter compiled_mean_field
                                                 compiled_rows compiled_cache compiled_team
               of hard labels                    hard_labels

@@ -8,44 +8,23 @@ The energy (Eq. 2) is a unary term per pixel plus a pairwise term (Eq. 3) betwee
 
 with pixel positions p and RGB colours I. Each mean-field update filters the current probabilities with both
 Gaussians, which the permutohedral lattice does in time linear in the number of pixels. This file is for arrays: it
-checks them, picks what computes them and keeps what the next image needs. `mean_field.refine` is the same as a
-TensorFlow graph, and `compiled` the same in kernels for the processor.
+checks them and gives them to a backend: `with_tensorflow`, `with_kernels` or `with_pydensecrf`. `mean_field.refine` is
+the same as a TensorFlow graph.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import importlib.util
-import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deeplab_tf.crf.backends import choose_backend, require_memory
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
 from deeplab_tf.images.files import ImageLike, pixels_of
-from deeplab_tf.runtime.threads import usable_cores
 
-if TYPE_CHECKING:
-    from deeplab_tf.crf.compiled import Lattice
-    from deeplab_tf.crf.compiled_team import Team
-    from deeplab_tf.crf.permutohedral import GaussianFilter
-
-BACKENDS = ("auto", "compiled", "tf", "pydensecrf")
 NORMALIZATIONS = ("symmetric", "after")
-
-# log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
-_SMALLEST_PROBABILITY = 1e-20
-# Without labels, and for each of them: measured peaks of photographs lie within a third of this.
-_BYTES_PER_PIXEL = {"compiled": (700, 24), "tf": (1600, 50), "pydensecrf": (500, 65)}
-# Pixels of an image whose filter of the smoothness kernel is kept for the next one.
-_LARGEST_KEPT = 2**19
-# Most images of a data set have one of two sizes, upright or lying. 20 MB for one of 500 x 375 pixels.
-_MOST_KEPT = 2
-_smoothness_kept: dict[tuple[int, int, float, str], Lattice] = {}
-_keeping = threading.Lock()
 
 
 def dense_crf(
@@ -97,44 +76,10 @@ def dense_crf(
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return probabilities / probabilities.sum(axis=-1, keepdims=True)
     if backend == "pydensecrf":
-        return _refine_with_pydensecrf(image, probabilities, params, min_probability, normalization)
-    if backend == "tf":
-        return _refine_with_tensorflow(image, probabilities, params, [params.w1], min_probability, normalization)[0]
-    return _refine_with_kernels(image, probabilities, params, [params.w1], min_probability, normalization, threads)[0]
+        from deeplab_tf.crf import with_pydensecrf
 
-
-def choose_backend(backend: str) -> str:
-    """Returns what computes the CRF for one of `BACKENDS`.
-
-    "auto" is "tf" where TensorFlow sees a GPU, which then does the work, else "compiled" where numba is installed, else
-    "tf".
-
-    Raises:
-        ValueError: an unknown name.
-        UserError: "compiled" without numba.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    if backend == "compiled" and not _has_numba():
-        raise UserError(
-            "the compiled backend of the CRF needs numba, which is not installed: "
-            "run `pip install -r requirements.txt`, or take the backend tf, which needs nothing."
-        )
-    if backend != "auto":
-        return backend
-    return "compiled" if _has_numba() and not _has_gpu() else "tf"
-
-
-@functools.cache
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
-
-
-@functools.cache
-def _has_gpu() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_logical_devices("GPU"))
+        return with_pydensecrf.refine(image, probabilities, params, min_probability, normalization)
+    return _refine(image, probabilities, params, [params.w1], backend, min_probability, normalization, threads)[0]
 
 
 def sweep_w1(
@@ -169,9 +114,28 @@ def sweep_w1(
     checked = [dataclasses.replace(params, w1=weight).w1 for weight in weights]
     if params.iterations == 0 or probabilities.shape[-1] == 1:
         return [probabilities / probabilities.sum(axis=-1, keepdims=True)] * len(checked)
+    return _refine(image, probabilities, params, checked, backend, None, "symmetric", threads)
+
+
+def _refine(
+    image: np.ndarray,
+    probabilities: np.ndarray,
+    params: CrfParams,
+    weights: Sequence[float],
+    backend: str,
+    min_probability: float | None,
+    normalization: str,
+    threads: int | None,
+) -> list[np.ndarray]:
+    """Refines once for each of some w1, by our own code."""
+    _check_sigmas(image, params)
     if backend == "tf":
-        return _refine_with_tensorflow(image, probabilities, params, checked, None, "symmetric")
-    return _refine_with_kernels(image, probabilities, params, checked, None, "symmetric", threads)
+        from deeplab_tf.crf import with_tensorflow
+
+        return with_tensorflow.refine(image, probabilities, params, weights, min_probability, normalization)
+    from deeplab_tf.crf import with_kernels
+
+    return with_kernels.refine(image, probabilities, params, weights, min_probability, normalization, threads)
 
 
 def _checked(
@@ -213,58 +177,6 @@ def _check_values(probabilities: np.ndarray) -> None:
         )
 
 
-def check_backend(backend: str) -> None:
-    """Checks that a backend is installed, before anything is computed for it.
-
-    Raises:
-        UserError: it is not.
-    """
-    if choose_backend(backend) == "pydensecrf":
-        _import_pydensecrf()
-
-
-def needed_bytes(image_size: tuple[int, int], num_classes: int, backend: str) -> float:
-    """Returns how much memory refining an image of this height and width takes, at most."""
-    lattice, label = _BYTES_PER_PIXEL[choose_backend(backend)]
-    return (lattice + label * num_classes) * image_size[0] * image_size[1]
-
-
-def require_memory(image_size: tuple[int, int], num_classes: int, backend: str) -> None:
-    """Refuses a large image, of this height and width, that the memory cannot hold.
-
-    Raises:
-        UserError: refining it takes more than there is.
-    """
-    from deeplab_tf.runtime import memory
-
-    memory.require(
-        image_size,
-        lambda: needed_bytes(image_size, num_classes, backend),
-        task="the dense CRF of ",
-        remedy="Leave the CRF out, or make the image smaller or cut it into several.",
-    )
-
-
-def _refine_with_tensorflow(
-    image: np.ndarray,
-    probabilities: np.ndarray,
-    params: CrfParams,
-    weights: Sequence[float],
-    min_probability: float | None,
-    normalization: str,
-) -> list[np.ndarray]:
-    """Refines once for each of some w1, which take the place of that of params."""
-    _check_sigmas(image, params)
-    height, width, num_classes = probabilities.shape
-    # A large one is not worth the memory that it would keep.
-    build = _build_smoothness if height * width <= _LARGEST_KEPT else _build_smoothness.__wrapped__
-    smoothness = build(height, width, params.sigma_gamma, normalization)
-    bilateral = _trace_bilateral(normalization)(image, np.float32(params.sigma_alpha), np.float32(params.sigma_beta))
-    function = _trace(num_classes, int(params.iterations), normalization, min_probability is None)
-    others = [np.float32(constant) for constant in (params.w2, min_probability or 0)]
-    return [function(probabilities, bilateral, smoothness, np.float32(w1), *others).numpy() for w1 in weights]
-
-
 def _check_sigmas(image: np.ndarray, params: CrfParams) -> None:
     # Imported here, because configurations know CrfParams and are to load without TensorFlow.
     from deeplab_tf.crf.permutohedral import check_extents
@@ -275,189 +187,3 @@ def _check_sigmas(image: np.ndarray, params: CrfParams) -> None:
         check_extents([(side - 1) / params.sigma_gamma for side in (image.shape[1], image.shape[0])])
     except ValueError as error:
         raise UserError(f"the CRF's sigmas are too small for an image {list(image.shape[:2])}: {error}") from None
-
-
-def _refine_with_kernels(
-    image: np.ndarray,
-    probabilities: np.ndarray,
-    params: CrfParams,
-    weights: Sequence[float],
-    min_probability: float | None,
-    normalization: str,
-    threads: int | None,
-) -> list[np.ndarray]:
-    """Refines once for each of some w1, which take the place of that of params."""
-    from deeplab_tf.crf import compiled
-    from deeplab_tf.crf.compiled_team import Team
-
-    _check_sigmas(image, params)
-    height, width, num_classes = probabilities.shape
-    flat = probabilities.reshape(-1, num_classes)
-    with Team(threads or usable_cores()) as team:
-        smoothness = _find_smoothness(height, width, params.sigma_gamma, normalization, team)
-        bilateral = compiled.build_bilateral(image, params.sigma_alpha, params.sigma_beta, normalization, team)
-        refined = []
-        for w1 in weights:
-            kernels = [(bilateral, w1), (smoothness, params.w2)]
-            total_weight = sum(weight * lattice.largest_row_sum for lattice, weight in kernels)
-            labels = _choose_labels(flat, min_probability, total_weight)
-            refined.append(compiled.update(flat, labels, kernels, int(params.iterations), team))
-    return [one.reshape(probabilities.shape) for one in refined]
-
-
-def _choose_labels(probabilities: np.ndarray, min_probability: float | None, total_weight: float) -> np.ndarray:
-    """Returns the labels that the TensorFlow graph would keep, int32, of float32 [N, K]."""
-    num_classes = probabilities.shape[1]
-    if min_probability == 0:
-        return np.arange(num_classes, dtype=np.int32)
-    choose = _trace_choice(num_classes, min_probability is None)
-    return choose(probabilities, np.float32(total_weight), np.float32(min_probability or 0)).numpy()
-
-
-@functools.lru_cache(maxsize=16)
-def _trace_choice(num_classes: int, takes_proven_limit: bool) -> Any:
-    """Returns a tf.function from float32 [N, K], the total weight and min_probability to labels, on the processor."""
-    import tensorflow as tf
-
-    from deeplab_tf.crf.mean_field import choose_labels
-
-    def choose(probabilities: tf.Tensor, total_weight: tf.Tensor, min_probability: tf.Tensor) -> tf.Tensor:
-        with tf.device("CPU"):
-            by_class = tf.transpose(probabilities)
-            by_class /= tf.reduce_sum(by_class, axis=0)
-            return choose_labels(by_class, total_weight, None if takes_proven_limit else min_probability)
-
-    signature = [tf.TensorSpec([None, num_classes]), *2 * [tf.TensorSpec([], tf.float32)]]
-    return tf.function(choose, input_signature=signature, autograph=False)
-
-
-def _find_smoothness(height: int, width: int, sigma_gamma: float, normalization: str, team: Team) -> Lattice:
-    """Takes the lattice of the smoothness kernel from those kept, or builds it."""
-    from deeplab_tf.crf import compiled
-
-    key = (height, width, sigma_gamma, normalization)
-    if (lattice := _smoothness_kept.get(key)) is None:
-        lattice = compiled.build_smoothness(height, width, sigma_gamma, normalization, team)
-        # A large one is not worth the memory that it would keep.
-        if height * width <= _LARGEST_KEPT:
-            with _keeping:
-                _smoothness_kept[key] = lattice
-                for oldest in list(_smoothness_kept)[:-_MOST_KEPT]:
-                    del _smoothness_kept[oldest]
-    return lattice
-
-
-# Most images of a data set have one of two sizes, upright or lying. 35 MB for one of 500 x 375 pixels.
-@functools.lru_cache(maxsize=2)
-def _build_smoothness(height: int, width: int, sigma_gamma: float, normalization: str) -> GaussianFilter:
-    return _trace_smoothness(normalization)(height, width, np.float32(sigma_gamma))
-
-
-@functools.lru_cache(maxsize=2)
-def _trace_smoothness(normalization: str) -> Any:
-    """Returns a tf.function from height, width and sigma_gamma to a filter."""
-    import tensorflow as tf
-
-    from deeplab_tf.crf.mean_field import build_smoothness
-
-    signature = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)]
-    build = functools.partial(build_smoothness, normalization=normalization)
-    return tf.function(build, input_signature=signature, autograph=False)
-
-
-@functools.lru_cache(maxsize=2)
-def _trace_bilateral(normalization: str) -> Any:
-    """Returns a tf.function from an image, sigma_alpha and sigma_beta to a filter."""
-    import tensorflow as tf
-
-    from deeplab_tf.crf.mean_field import build_bilateral
-
-    signature = [tf.TensorSpec([None, None, 3], tf.uint8), *2 * [tf.TensorSpec([], tf.float32)]]
-    build = functools.partial(build_bilateral, normalization=normalization)
-    return tf.function(build, input_signature=signature, autograph=False)
-
-
-@functools.lru_cache(maxsize=16)
-def _trace(num_classes: int, iterations: int, normalization: str, takes_proven_limit: bool) -> Any:
-    """Returns a tf.function from probabilities, the two filters, w1, w2 and min_probability to the refined ones.
-
-    With takes_proven_limit the last argument does not matter.
-    """
-    import tensorflow as tf
-
-    from deeplab_tf.crf.mean_field import update
-
-    def refined(
-        probabilities: tf.Tensor,
-        bilateral: GaussianFilter,
-        smoothness: GaussianFilter,
-        w1: tf.Tensor,
-        w2: tf.Tensor,
-        min_probability: tf.Tensor,
-    ) -> tf.Tensor:
-        kernels = ((bilateral, w1), (smoothness, w2))
-        least = None if takes_proven_limit else min_probability
-        return update(probabilities, kernels, iterations=iterations, min_probability=least)
-
-    filters = [
-        tf.nest.map_structure(
-            lambda tensor: tf.TensorSpec(tensor.shape, tensor.dtype),
-            trace(normalization).get_concrete_function().structured_outputs,
-        )
-        for trace in (_trace_bilateral, _trace_smoothness)
-    ]
-    probabilities = tf.TensorSpec([None, None, num_classes], tf.float32)
-    signature = [probabilities, *filters, *3 * [tf.TensorSpec([], tf.float32)]]
-    return tf.function(refined, input_signature=signature, autograph=False)
-
-
-def _import_pydensecrf() -> Any:
-    try:
-        from pydensecrf import densecrf
-    except ImportError:
-        raise UserError(
-            "the pydensecrf backend of the CRF is not installed: run `pip install -r requirements-crf.txt` "
-            "(needs a C++ compiler and Python < 3.13), or take the backend tf, which needs nothing."
-        ) from None
-    return densecrf
-
-
-def _refine_with_pydensecrf(
-    image: np.ndarray, probabilities: np.ndarray, params: CrfParams, min_probability: float | None, normalization: str
-) -> np.ndarray:
-    densecrf = _import_pydensecrf()
-    normalize = {"symmetric": densecrf.NORMALIZE_SYMMETRIC, "after": densecrf.NORMALIZE_AFTER}[normalization]
-    kept = _find_kept(probabilities, min_probability or 0)  # [K]
-    rest = probabilities[..., ~kept].sum(axis=-1, keepdims=True)
-    together = np.concatenate([probabilities[..., kept], rest] if not kept.all() else [probabilities], axis=-1)
-    clipped = np.maximum(together, _SMALLEST_PROBABILITY)  # [H, W, labels]
-    clipped /= clipped.sum(axis=-1, keepdims=True)
-    height, width, num_labels = clipped.shape
-    # The labels left out share a label that earns nothing from its neighbours.
-    earns = np.arange(num_labels) < kept.sum()
-    # pydensecrf counts in (width, height), and flattens pixels row by row like numpy.
-    crf = densecrf.DenseCRF2D(width, height, num_labels)
-    crf.setUnaryEnergy(np.ascontiguousarray(-np.log(clipped).reshape(-1, num_labels).T))  # [K, N]
-    if params.w2 > 0:
-        compatibility = params.w2 if earns.all() else -params.w2 * earns.astype(np.float32)
-        crf.addPairwiseGaussian(sxy=params.sigma_gamma, compat=compatibility, normalization=normalize)
-    if params.w1 > 0:
-        crf.addPairwiseBilateral(
-            sxy=params.sigma_alpha,
-            srgb=params.sigma_beta,
-            rgbim=np.array(image, order="C"),  # a copy, because its buffer has to be writable
-            compat=params.w1 if earns.all() else -params.w1 * earns.astype(np.float32),
-            normalization=normalize,
-        )
-    marginals = np.array(crf.inference(int(params.iterations)), np.float32)[earns]  # [K kept, N]
-    # Its float32 softmax is off by up to 1e-6.
-    marginals /= marginals.sum(axis=0)
-    refined = np.zeros(probabilities.shape, np.float32)
-    refined[..., kept] = marginals.T.reshape(height, width, -1)
-    return refined
-
-
-def _find_kept(probabilities: np.ndarray, min_probability: float) -> np.ndarray:
-    """Returns bool [K]: the labels that reach min_probability, or are the likeliest, in some pixel."""
-    is_likeliest = (probabilities >= probabilities.max(axis=-1, keepdims=True)).any(axis=(0, 1))
-    return is_likeliest | (probabilities.max(axis=(0, 1)) >= min_probability)

@@ -1,6 +1,6 @@
 """Mean-field inference in the dense CRF as a TensorFlow graph (Sec. 3.3, Eq. 2 and 3).
 
-Tensors in, tensors out: for tf.function and SavedModel, for any size and number of classes. `crf.py` is for arrays.
+Tensors in, tensors out: for tf.function and SavedModel, for any size and number of classes. `dense_crf` is for arrays.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 
 from deeplab_tf import workdir
 from deeplab_tf.config import Config
-from deeplab_tf.crf import dense_crf as crf
+from deeplab_tf.crf import backends
 from deeplab_tf.errors import UserError
 from deeplab_tf.export import FORMATS
 from deeplab_tf.export.description import Description, Exported
@@ -177,7 +177,7 @@ def _within_memory(
         num_classes = config.info.num_classes
         require_memory(image, config.inference, num_classes, lambda: description.bytes_per_pixel, remedy)
         if description.crf:
-            crf.require_memory(image.shape[-3:-1], num_classes, "tf")
+            backends.require_memory(image.shape[-3:-1], num_classes, "tf")
         return predict(image)
 
     return checked

@@ -20,7 +20,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from deeplab_tf.crf.dense_crf import check_backend, needed_bytes
+from deeplab_tf.crf.backends import check_backend, needed_bytes
 from deeplab_tf.errors import ItemError, UserError
 from deeplab_tf.images.files import ImageLike, pixels_of
 from deeplab_tf.inference.labels import labels_of

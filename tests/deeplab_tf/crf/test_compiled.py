@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.crf import compiled, compiled_cache
-from deeplab_tf.crf import dense_crf as crf
+from deeplab_tf.crf import backends, compiled, compiled_cache
+from deeplab_tf.crf.backends import choose_backend
 from deeplab_tf.crf.compiled_filter import build_filter_kernels
 from deeplab_tf.crf.compiled_lattice import link, number
 from deeplab_tf.crf.compiled_mean_field import build_mean_field_kernels
 from deeplab_tf.crf.compiled_rows import exp, largest, load, store, total
 from deeplab_tf.crf.compiled_team import Team
-from deeplab_tf.crf.dense_crf import choose_backend, dense_crf, sweep_w1
+from deeplab_tf.crf.dense_crf import dense_crf, sweep_w1
 from deeplab_tf.crf.mean_field import build_bilateral, build_smoothness, embed_pixels
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
@@ -253,12 +253,12 @@ def test_a_cache_that_cannot_be_written_to_is_read_where_it_is_filled_and_done_w
 
 def test_without_numba_auto_takes_tensorflow_and_compiled_says_what_to_install(monkeypatch):
     assert choose_backend("auto") == "compiled"
-    monkeypatch.setattr(crf, "_has_numba", lambda: False)
+    monkeypatch.setattr(backends, "_has_numba", lambda: False)
     assert choose_backend("auto") == "tf"
     with pytest.raises(UserError, match=r"needs numba.*pip install -r requirements.txt.*backend tf"):
         choose_backend("compiled")
-    monkeypatch.setattr(crf, "_has_numba", lambda: True)
-    monkeypatch.setattr(crf, "_has_gpu", lambda: True)
+    monkeypatch.setattr(backends, "_has_numba", lambda: True)
+    monkeypatch.setattr(backends, "_has_gpu", lambda: True)
     assert choose_backend("auto") == "tf"
 
 

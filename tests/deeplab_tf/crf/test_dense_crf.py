@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.crf import dense_crf as crf
-from deeplab_tf.crf import permutohedral
+from deeplab_tf.crf import permutohedral, with_kernels, with_tensorflow
 from deeplab_tf.crf.dense_crf import dense_crf, sweep_w1
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
@@ -327,8 +326,8 @@ def test_a_sweep_over_w1_gives_what_each_gives_alone():
 
 
 def test_no_filter_is_built_for_one_class_or_zero_iterations(monkeypatch):
-    monkeypatch.setattr(crf, "_refine_with_tensorflow", None)
-    monkeypatch.setattr(crf, "_refine_with_kernels", None)
+    monkeypatch.setattr(with_tensorflow, "refine", None)
+    monkeypatch.setattr(with_kernels, "refine", None)
     image, probabilities = discs(seed=12)
     one = np.ones((23, 37, 1), np.float32)
     for params, given in ((CrfParams(), one), (CrfParams(iterations=0), probabilities)):
