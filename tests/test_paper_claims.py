@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 from absl import flags
@@ -6,63 +8,76 @@ from absl import flags
 from benchmarks import paper_claims
 from deeplab_tf.config import override
 from deeplab_tf.errors import UserError
-from deeplab_tf.experiments import EXPERIMENTS
+from deeplab_tf.experiments import EXPERIMENTS, apply_recipe
 
 
 @pytest.fixture
 def campaign(tmp_path, monkeypatch):
-    """A campaign whose commands are only noted down; every score is made up of variant and seed."""
-    commands = []
+    """A campaign whose trainings and evaluations are only noted down; every score is made up of variant and seed."""
+    done = []
     values = flags.FlagValues()
-    for name, value in {
-        "data_dir": str(tmp_path),
-        "out": str(tmp_path / "out"),
-        "experiment": "e",
-        "init": "i",
-    }.items():
+    texts = {"data_dir": str(tmp_path), "out": str(tmp_path / "out"), "experiment": "e", "init": "i", "split": ""}
+    for name, value in {**texts, "eval_split": "val", "table": "paper"}.items():
         flags.DEFINE_string(name, value, "", flag_values=values)
-    flags.DEFINE_string("eval_split", "val", "", flag_values=values)
     flags.DEFINE_list("seeds", ["0", "1"], "", flag_values=values)
     flags.DEFINE_list("only", [], "", flag_values=values)
+    flags.DEFINE_multi_string("set", [], "", flag_values=values)
     flags.DEFINE_integer("iterations", 90, "", flag_values=values)
+    flags.DEFINE_float("rate_scale", 0.5, "", flag_values=values)
     values(["test"])
     monkeypatch.setattr(paper_claims, "FLAGS", values)
 
-    def command(script, *arguments):
-        commands.append((script, *arguments))
-        options = dict(
-            argument[2:].split("=", 1) for argument in arguments if "=" in argument and "--set" not in argument
-        )
-        if script == "train.py":
-            folder = tmp_path / options["workdir"]
-            folder.mkdir(parents=True)
-            (folder / "model.weights.h5").touch()
-        else:
-            seed = int(options["workdir"][-1])
-            miou = 0.5 + 0.01 * seed + (0.02 if "aspp_s" in options["workdir"] else 0)
+    def train(variant, seed, folder):
+        done.append(("train", variant.name, seed))
+        assert folder == str(tmp_path / "out" / variant.name / str(seed))
+        os.makedirs(folder)
+        open(os.path.join(folder, "model.weights.h5"), "w").close()
+
+    def evaluate(folder, settings, crf, out_dir):
+        done.append(("evaluate", folder, settings, crf))
+        miou = 0.5 + 0.01 * int(folder[-1]) + (0.02 if "aspp_s" in folder else 0)
+        metrics = {"miou": miou, "crf": None}
+        if crf:
             band = {"widths": [1, 5], "network": {"miou": [0.1, 0.2]}, "crf": {"miou": [0.1, 0.25]}}
-            (tmp_path / options["out"]).mkdir(parents=True)
-            (tmp_path / options["out"] / "metrics.json").write_text(
-                json.dumps({"miou": miou, "crf": {"miou": miou + 0.03}, "trimap": band})
-            )
+            metrics |= {"crf": {"miou": miou + 0.03}, "trimap": band}
+        os.makedirs(out_dir)
+        with open(os.path.join(out_dir, "metrics.json"), "w") as file:
+            json.dump(metrics, file)
 
-    monkeypatch.setattr(paper_claims, "_command", command)
-    return values, commands, tmp_path / "out"
+    monkeypatch.setattr(paper_claims, "train", train)
+    monkeypatch.setattr(paper_claims, "evaluate", evaluate)
+    return values, done, tmp_path / "out"
 
 
-def test_every_variant_is_a_valid_change_and_is_compared_with_one_before_it():
+@pytest.mark.parametrize("table", list(paper_claims.TABLES))
+def test_every_variant_is_a_valid_change_and_is_compared_with_one_before_it(table):
     names = []
-    for variant in paper_claims.variants(90):
+    for variant in paper_claims.TABLES[table](90, 0.5):
         assert variant.against in (*names, "") and variant.weights_of in (*names, "")
-        changes = variant.train if variant.train is not None else ()
-        override(EXPERIMENTS["efficientnet_lite0_aspp"], changes)
-        override(EXPERIMENTS["efficientnet_lite0_aspp"], [f[6:] for f in variant.evaluate if f.startswith("--set=")])
+        experiment = EXPERIMENTS[variant.experiment or "efficientnet_lite0_aspp"]
+        override(apply_recipe(experiment, variant.recipe), variant.train or ())
+        override(experiment, variant.evaluate)
         names.append(variant.name)
+
+
+def test_the_rates_are_the_papers_at_the_stride_and_size_at_hand():
+    found = {}
+    for scale in (1, 0.5, 0.25):
+        variants = {variant.name: variant for variant in paper_claims.paper_variants(90, scale)}
+        names = ("aspp_l", "large_fov", "aspp_s", "stride_32")
+        found[scale] = [
+            override(EXPERIMENTS["efficientnet_lite0_aspp"], variants[name].train).model.rates for name in names
+        ]
+    assert found[1] == [(6, 12, 18, 24), (12,), (2, 4, 8, 12), (3, 6, 9, 12)]
+    assert found[0.5] == [(3, 6, 9, 12), (6,), (1, 2, 4, 6), (2, 3, 5, 6)]
+    assert found[0.25] == [(2, 3, 5, 6), (3,), (1, 1, 2, 3), (1, 2, 2, 3)]
+    trained = [variant for variant in variants.values() if variant.train is not None]
+    assert all(any("model.rates=" in setting for setting in variant.train) for variant in trained)
 
 
 def test_all_variants_see_equally_many_images_but_the_one_about_their_number():
     seen = {}
-    for variant in paper_claims.variants(90):
+    for variant in paper_claims.paper_variants(90, 0.5):
         if variant.train is not None:
             config = override(EXPERIMENTS["efficientnet_lite0_aspp"], ["train.iterations=90", *variant.train])
             seen[variant.name] = config.train.iterations * config.train.batch_size * config.train.iter_size
@@ -70,26 +85,25 @@ def test_all_variants_see_equally_many_images_but_the_one_about_their_number():
 
 
 def test_a_campaign_trains_once_for_each_seed_and_goes_on_where_it_stopped(campaign):
-    _, commands, out = campaign
+    _, done, out = campaign
     paper_claims.main()
-    trainings = [command for command in commands if command[0] == "train.py"]
-    own = [variant for variant in paper_claims.variants(90) if variant.train is not None]
-    assert len(trainings) == 2 * len(own) and len(set(trainings)) == len(trainings)
-    seeds = [next(part[-1] for part in training if "train.seed" in part) for training in trainings]
-    assert seeds == ["0"] * len(own) + ["1"] * len(own)  # seed by seed
+    trainings = [entry for entry in done if entry[0] == "train"]
+    own = [variant.name for variant in paper_claims.paper_variants(90, 0.5) if variant.train is not None]
+    assert trainings == [("train", name, seed) for seed in (0, 1) for name in own]  # seed by seed
+    evaluations = [entry for entry in done if entry[0] == "evaluate"]
+    assert len(evaluations) == len(set(evaluations)) == 2 * (len(own) + 2)  # and the two other output strides
     scores = json.loads((out / "claims.json").read_text())["scores"]
     assert scores["aspp_l"] == {"0": 0.5, "1": 0.51} and scores["crf_band_crf"] == {"0": 0.25, "1": 0.25}
     lines = (out / "claims.md").read_text().splitlines()
     assert "| ASPP-S (small rates) | 52.50 | +2.00 | 0.00 | -1.98 (Table 3) |" in lines
     assert "| the CRF | 53.50 | +3.00 | 0.00 | +2.61 (Table 3) |" in lines
 
-    done = len(commands)
+    before = len(done)
     paper_claims.main()
-    assert len(commands) == done
-    (out / "aspp_s" / "1" / "eval" / "plain" / "metrics.json").unlink()
-    (out / "aspp_s" / "1" / "eval" / "plain").rmdir()
+    assert len(done) == before
+    shutil.rmtree(out / "aspp_s" / "1" / "eval" / "plain")
     paper_claims.main()
-    assert len(commands) == done + 1 and commands[-1][0] == "eval.py"
+    assert done[before:] == [("evaluate", str(out / "aspp_s" / "1"), (), False)]
 
 
 def test_what_does_not_fit_is_refused(campaign):
