@@ -11,7 +11,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint type docs fuzz faults load intrude mutants clean
+.PHONY: help setup demo test test-slow lint type docs fuzz faults load intrude mutants cluster clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -38,6 +38,16 @@ DOCS := .venv-docs
 docs: $(DOCS)/.installed ## Build the documentation as a site, into site/
 	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html; for the search: python -m http.server --directory site"
+
+# A cluster on this machine, see docs/scale.md: it needs Java 17 and Maven, and has an environment of its own.
+ENGINE ?= flink
+CLUSTER_WORKERS ?= 2
+SLOTS ?= 1
+BEAM_PY := .venv-beam/bin/python
+BEAM_INSTALLED := .venv-beam/.installed-cluster
+cluster: $(BEAM_INSTALLED) ## Start Flink or Spark here (ENGINE=flink), label IMAGES= with MODEL= into OUT= there, stop it
+	@$(BEAM_PY) -m scripts.cluster --engine=$(ENGINE) --workers=$(CLUSTER_WORKERS) --slots=$(SLOTS) \
+	  $(if $(MODEL),'--model=$(MODEL)') $(if $(IMAGES),'--images=$(IMAGES)') $(if $(OUT),'--out=$(OUT)')
 
 # Longer campaigns, see docs/reliability.md: each adds to docs/reliability.json.
 SECONDS ?= 600
@@ -81,4 +91,11 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-webapp.txt requ
 $(DOCS)/.installed: requirements-docs.txt
 	@$(PYTHON) -m venv $(DOCS)
 	@$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install -r requirements-docs.txt
+	@touch $@
+
+$(BEAM_INSTALLED): requirements.txt requirements-beam.txt requirements-cluster.txt constraints-beam.txt
+	@rm -f $@
+	@test -x $(BEAM_PY) || $(PYTHON) -m venv .venv-beam
+	@echo "installing Beam, Flink and Spark into .venv-beam: some 1.5 GB, this takes minutes the first time"
+	@$(BEAM_PY) -m pip --disable-pip-version-check --quiet install -r requirements-beam.txt -r requirements-cluster.txt -c constraints-beam.txt
 	@touch $@

@@ -46,7 +46,7 @@ The rooms:
               Apache Beam     batch/            job pipeline plan blocks records storage manifest
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
-                                                progress written beam beam_worker protobuf gpus
+                                                progress written beam beam_boot beam_worker protobuf gpus
     Tables    the networks    .                 experiments config
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.jsonl"
 FAILURES = "failures.jsonl"
 SETTINGS = "settings.json"
-PLAN = f"{storage.WORK}/plan.jsonl"
 
 # How often to count the notes; each time a cloud lists all of them, and charges for it.
 _POLL_SECONDS = 2.0
@@ -109,10 +109,20 @@ def run_job(
         images_per_block: how many images are written, and noted as done, in one piece.
 
     Raises:
-        UserError: OUT was begun with something else, two answers would have one name, or a file cannot be written.
+        UserError: another job writes to OUT, it was begun with something else, two answers would have one name, or a
+            file cannot be written.
     """
+    with storage.only_job(request.out):
+        return _run_alone(inputs, request, description, options, images_per_block)
+
+
+def _run_alone(
+    inputs: Inputs, request: Request, description: Description, options: PipelineOptions, images_per_block: int
+) -> Outcome:
     out = request.out
     _check_settings(request, description)
+    # A job whose first process was killed may still run on a cluster: without its plan it stops.
+    storage.delete(storage.list_files(storage.join(out, f"{storage.WORK}/plan*")))
     storage.delete_folder(storage.join(out, storage.WRITING))
     entries, taken = _what_is_done(out)
     missing = find_missing(inputs.paths, entries)
@@ -120,9 +130,10 @@ def run_job(
     blocks = make_blocks(missing, images_per_block, taken)
     counters: dict[str, int] = {}
     if blocks:
-        storage.write_all(out, {PLAN: "".join(block.to_line() for block in blocks).encode()})
+        plan = f"{storage.WORK}/plan-{uuid.uuid4().hex}.jsonl"
+        storage.write_all(out, {plan: "".join(block.to_line() for block in blocks).encode()})
         with _progress(out, blocks):
-            counters = beam.run(lambda pipeline: build(pipeline, storage.join(out, PLAN), request), options)
+            counters = beam.run(lambda pipeline: build(pipeline, storage.join(out, plan), request), options)
     return Outcome(_collect(request), counters)
 
 

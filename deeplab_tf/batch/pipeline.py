@@ -64,7 +64,9 @@ class Handler(ModelHandler[LoadedBlock, PredictionResult, Segmenter]):
 
     def __init__(self, request: Request) -> None:
         threads = {"TF_NUM_INTRAOP_THREADS": str(request.threads)} if request.threads else {}
-        super().__init__(max_batch_size=1, env_vars={"TF_CPP_MIN_LOG_LEVEL": "3", **threads})
+        # A process of a cluster has not seen the settings of the command: see `command_line`.
+        settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1", **threads}
+        super().__init__(max_batch_size=1, env_vars=settings)
         self._request = request
 
     def load_model(self) -> Segmenter:
@@ -107,15 +109,22 @@ class ReadBlock(beam.DoFn):
 class WriteBlock(beam.DoFn):
     """Writes the labels of a block, then its note, and counts."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, plan: str, request: Request) -> None:
+        self._plan = plan
         self._request = request
 
     def process(self, result: PredictionResult) -> None:
-        """Writes one block."""
+        """Writes one block.
+
+        Raises:
+            UserError: a file cannot be written, or another job has begun in OUT.
+        """
         block, segmented = result.example, result.inference
         entries, contents = named_labels(block, segmented, self._request)
+        self._check_turn()
         if contents:
             storage.write_all(self._request.out, contents)
+            self._check_turn()
         # The note comes last: without it the block is done again.
         note = "".join(entry.to_line() for entry in entries)
         storage.write_all(self._request.out, {f"{NOTES}/{block.note}": note.encode()})
@@ -123,6 +132,11 @@ class WriteBlock(beam.DoFn):
         milliseconds = (round(1000 * seconds) for seconds in (segmented.network_seconds, segmented.crf_seconds))
         for name, amount in zip(COUNTED, (len(entries) - failures, failures, *milliseconds), strict=True):
             Metrics.counter(COUNTERS, name).inc(amount)
+
+    def _check_turn(self) -> None:
+        """A job that goes on without its first process must not write beside the job that took its place."""
+        if not storage.exists(self._plan):
+            raise UserError(f"{self._request.out}: the same command was started again there, and this job stops.")
 
 
 def named_labels(block: Block, segmented: SegmentedBlock, request: Request) -> tuple[list[Entry], dict[str, bytes]]:
@@ -172,7 +186,7 @@ def build(pipeline: beam.Pipeline, plan: str, request: Request) -> None:
         | "SpreadBlocks" >> beam.Reshuffle()
         | "ReadBlock" >> beam.ParDo(ReadBlock())
         | "Segment" >> RunInference(Handler(request))
-        | "WriteBlock" >> beam.ParDo(WriteBlock(request))
+        | "WriteBlock" >> beam.ParDo(WriteBlock(plan, request))
     )
 
 

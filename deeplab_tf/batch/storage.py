@@ -14,6 +14,7 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from deeplab_tf.errors import UserError
+from deeplab_tf.runtime import files
 
 WORK = ".batch"
 """The folder of OUT for what only a run needs."""
@@ -144,6 +145,33 @@ def local_copy(path: str) -> Iterator[str]:
             with open(copy, "wb") as file:
                 file.write(read(source))
         yield os.path.join(folder, "copy")
+
+
+@contextlib.contextmanager
+def only_job(folder: str) -> Iterator[None]:
+    """Keeps other jobs out of OUT as long as the block, or this process, lasts.
+
+    Only in a folder: an object store has no locks, and neither have some network file systems.
+
+    Raises:
+        UserError: another process works there, or the folder cannot be made.
+    """
+    if not is_local(folder):
+        yield
+        return
+    with _complaining(f"cannot write to {folder}"):
+        _make_folder(folder)
+        descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            files.lock(descriptor)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is writing to --out={folder}: wait until it has ended, or name another --out."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_folder(path: str) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,13 +22,14 @@ from deeplab_tf.runtime.progress import show_progress
 if TYPE_CHECKING:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.runners.runner import PipelineRunner
+    from apache_beam.runners.runner import PipelineResult, PipelineRunner
 
 LOCAL = "DirectRunner"
 COUNTERS = "deeplab_tf"
 """The namespace of the counters of our own steps."""
 
 _MANY = "multi_processing"
+_CANCEL_SECONDS = 30
 
 
 def require_beam() -> None:
@@ -80,7 +82,8 @@ def threads_of_a_worker(options: PipelineOptions, cores: int) -> int:
 def run(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> dict[str, int]:
     """Runs a pipeline to its end.
 
-    Ctrl-C ends this process at once, and with it those of the DirectRunner: what the steps write has to bear that.
+    Ctrl-C ends this process at once, and with it those of the DirectRunner: what the steps write has to bear that. On
+    a cluster Ctrl-C and SIGTERM cancel the job.
 
     Args:
         build: adds the steps.
@@ -105,7 +108,10 @@ def run(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> dict
     threading.excepthook = _end_where_a_process_was_killed
     try:
         result = pipeline.run()
-        result.wait_until_finish()
+        if name == LOCAL:
+            result.wait_until_finish()
+        else:
+            _wait_for_cluster(result)
     except KeyboardInterrupt:
         print("interrupted.", file=sys.stderr, flush=True)
         os._exit(command_line.EXIT_INTERRUPTED)  # Beam's threads would wait for their processes
@@ -157,6 +163,41 @@ def show_finished(
     finally:
         ended.set()
         thread.join()
+
+
+def _wait_for_cluster(result: PipelineResult) -> None:
+    """Waits for the end of a job of a cluster, and cancels it where this process is to stop: it would go on there.
+
+    Raises:
+        SystemExit: on Ctrl-C and on SIGTERM.
+    """
+
+    def stop(number: int, _: object) -> None:
+        raise _Stopped(number)
+
+    # Beam's own answer to Ctrl-C ends its job server, and nothing could cancel the job any more.
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        result.wait_until_finish()
+    except _Stopped as stopped:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)  # once is enough
+        print("interrupted: cancelling the job.", file=sys.stderr, flush=True)
+        result.cancel()
+        with contextlib.suppress(Exception):  # its end is an error by Beam's reckoning
+            result.wait_until_finish(duration=_CANCEL_SECONDS * 1000)
+        sys.exit(128 + stopped.number)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stopped(BaseException):
+    """A signal that asks this process to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def _end_where_a_process_was_killed(raised: threading.ExceptHookArgs) -> None:

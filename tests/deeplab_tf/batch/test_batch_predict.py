@@ -18,8 +18,14 @@ from PIL import Image
 
 pytest.importorskip("apache_beam", reason="needs requirements-beam.txt")
 
+from apache_beam.ml.inference.base import PredictionResult
+
+from deeplab_tf.batch import storage
+from deeplab_tf.batch.blocks import SegmentedBlock
 from deeplab_tf.batch.job import FAILURES, MANIFEST, absolute, find_inputs, run_job
-from deeplab_tf.batch.pipeline import Request, describe_model, load_segmenter
+from deeplab_tf.batch.manifest import Entry
+from deeplab_tf.batch.pipeline import Handler, Request, WriteBlock, describe_model, load_segmenter
+from deeplab_tf.batch.plan import Block
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
@@ -137,6 +143,35 @@ def test_other_settings_are_not_mixed_in(model, photos, tmp_path):
         with pytest.raises(UserError, match=f"was begun with another {name}: "):
             predict(model, photos, tmp_path / "out", **changed)
     assert tree(tmp_path / "out") == before
+
+
+def test_two_jobs_do_not_share_a_folder(model, photos, tmp_path):
+    out = tmp_path / "out"
+    with storage.only_job(str(out)), pytest.raises(UserError, match=f"another process is writing to --out={out}: "):
+        predict(model, photos, out)
+    assert predict(model, photos, out).counters["images"] == 8
+
+
+def test_a_job_whose_plan_is_gone_writes_nothing(model, photos, tmp_path):
+    """One that still runs on a cluster when the same command has been started again."""
+    out = tmp_path / "out"
+    out.mkdir()
+    request = Request(absolute(model), str(out), f"{photos}/", None, False, 4)
+    block = Block(0, (str(photos / "a" / "cat0.jpg"),))
+    segmented = SegmentedBlock([Entry(block.inputs[0], size=(40, 56))], [b"labels"], 0.0, 0.0)
+    writer = WriteBlock(str(out / ".batch" / "plan-1.jsonl"), request)
+    with pytest.raises(UserError, match="was started again there, and this job stops"):
+        writer.process(PredictionResult(block, segmented))
+    assert not tree(out)
+
+
+def test_a_process_of_a_cluster_gets_the_settings_of_the_command(model):
+    request = Request(model, "out", "", None, False, 4, threads=3)
+    assert Handler(request)._env_vars == {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1",
+        "TF_NUM_INTRAOP_THREADS": "3",
+    }
 
 
 def test_places_that_do_not_go_together_are_refused(model, photos, tmp_path):
