@@ -2,19 +2,19 @@
 
   python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --crf --report
 
-Writes OUT/metrics.json, OUT/panel.png and OUT/pictures/; with --report also OUT/report.html. Whatever is evaluated
-here, predict.py and export.py answer in the same way. A split without labels gives an archive for a test server:
+Writes OUT/metrics.json, OUT/panel.png and OUT/pictures/; with --report also OUT/report.html. predict.py and export.py
+give the same results as those evaluated here. A split without labels gives an archive for a test server:
 
   python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --split=test --submission --crf
 
-What export.py wrote, and label PNGs of any tool, are scored in the same way:
+Exported models, and label PNGs from any tool, are scored in the same way:
 
   python eval.py --model=exported/saved_model/1 --data_dir=data/voc12 --out=scores
-  python eval.py --predictions=answers --data_dir=data/voc12 --out=scores --report
+  python eval.py --predictions=results --data_dir=data/voc12 --out=scores --report
 
 An image without a result is left out and listed at the end, and the exit status is 1.
 
-Constants of the CRF that suit a network and its data are found, and written into the workdir, by
+To find constants of the CRF that suit a network and its data, and write them into the workdir:
 
   python eval.py --workdir=runs/large_fov --data_dir=data/voc12 --crf_search
 """
@@ -44,31 +44,45 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "predictions",
     "",
-    "Instead of a workdir: a folder of label PNGs of any tool, FOLDER/ID.png for each image of the split.",
+    "Instead of a workdir: a folder of label PNGs from any tool, with FOLDER/ID.png for each image of the split.",
 )
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("split", "val", "Split to evaluate.")
-flags.DEFINE_bool("crf", False, "Also refine every answer with the dense CRF.")
+flags.DEFINE_bool("crf", False, "Also score the results after the dense CRF.")
 flags.DEFINE_enum(
     "crf_backend",
     "auto",
     ["auto", "compiled", "tf", "pydensecrf"],
-    "What computes the CRF. auto: tf where there is a GPU, else compiled; pydensecrf needs requirements-crf.txt.",
+    "Implementation of the CRF. auto: tf on a GPU, otherwise compiled. pydensecrf needs requirements-crf.txt.",
 )
-flags.DEFINE_bool("crf_search", False, "Instead: cross-validate the CRF's constants, and write the best into WORKDIR.")
-flags.DEFINE_integer("crf_search_images", 100, "Images of the split for that, evenly spread.", lower_bound=1)
-flags.DEFINE_list("score_classes", [], "Average over these classes only; the others stay possible (wrong) answers.")
 flags.DEFINE_bool(
-    "absent_as_zero", False, "Count a class in neither labels nor answers as IoU 0, as the released VOC script does."
+    "crf_search", False, "Instead of evaluating: cross-validate the CRF's constants, and write the best into WORKDIR."
 )
-flags.DEFINE_bool("trimap", False, "Also score bands of 1 to 40 pixels around boundaries (Fig. 10); part of --report.")
-flags.DEFINE_bool("report", False, "Also write OUT/report.html: figures, charts, best and worst images, the protocol.")
+flags.DEFINE_integer(
+    "crf_search_images", 100, "Number of images for --crf_search, evenly spaced over the split.", lower_bound=1
+)
+flags.DEFINE_list(
+    "score_classes", [], "Average over these classes only. Predicting another class still counts as wrong."
+)
+flags.DEFINE_bool(
+    "absent_as_zero",
+    False,
+    "Count a class that occurs in neither truth nor predictions as IoU 0, as the released VOC script does.",
+)
+flags.DEFINE_bool(
+    "trimap", False, "Also score bands of 1 to 40 pixels around boundaries (Fig. 10); included in --report."
+)
+flags.DEFINE_bool(
+    "report", False, "Also write OUT/report.html, with figures, charts, the best and worst images, and the protocol."
+)
 flags.DEFINE_bool("submission", False, "Also write an archive for the test server of voc12 or cityscapes.")
 flags.DEFINE_enum(
-    "competition", "comp6", ["comp5", "comp6"], "Of VOC: comp6 if trained with more than VOC's data, else comp5."
+    "competition", "comp6", ["comp5", "comp6"], "For VOC: comp6 if trained on more than VOC's data, otherwise comp5."
 )
-flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
-flags.DEFINE_string("out", "", "Folder for the results; WORKDIR/eval/SPLIT by default.")
+flags.DEFINE_bool(
+    "skip_damaged", False, "Leave damaged records out and count them, instead of stopping at the first one."
+)
+flags.DEFINE_string("out", "", "Folder for the results. Default: WORKDIR/eval/SPLIT.")
 flags.DEFINE_bool("overwrite", False, "Also replace files in --out that this command did not write.")
 
 
@@ -118,7 +132,7 @@ def main() -> int:
     loaded = None if FLAGS.predictions else model_flags.load_segmenter(FLAGS.model or FLAGS.workdir, dataset_info)
     if loaded is not None and loaded.config.info.class_names != manifest.info.class_names:
         raise UserError(
-            f"the network knows the classes {', '.join(loaded.config.info.class_names)}; "
+            f"the network has the classes {', '.join(loaded.config.info.class_names)}; "
             f"{FLAGS.data_dir} has {', '.join(manifest.info.class_names)}."
         )
     run_of_training = workdir.read_run(FLAGS.workdir) if FLAGS.workdir else {}
@@ -193,7 +207,7 @@ def check_flags() -> None:
         UserError: it says which.
     """
     if not FLAGS.data_dir:
-        raise UserError("--data_dir is needed: the folder of datasets.convert.")
+        raise UserError("--data_dir is required: the folder written by datasets.convert.")
     named = [name for name in ("workdir", "weights", "model", "predictions") if FLAGS[name].value]
     if len(named) > 1:
         raise UserError(f"{' and '.join(f'--{name}' for name in named)}: name one of them, what is to be evaluated.")

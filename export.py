@@ -10,8 +10,9 @@ r"""Exports a trained DeepLabv2 as a SavedModel, for TensorFlow and TensorFlow S
   pip install -r requirements-export.txt -c constraints-export.txt
   python export.py --workdir=runs/lite --out=exported/lite --formats=onnx,openvino --data_dir=data/voc12
 
-Padding, mean subtraction and upsampling are inside: the answers are those of eval.py with the same flags. The
-files take images of any size unless --size is given. TensorFlow Lite files need it. Only the SavedModel has the CRF.
+Padding, mean subtraction and upsampling are inside, and the results are those of eval.py with the same flags. The
+files take images of any size, unless --size is given; TensorFlow Lite files need it. Only the SavedModel can contain
+the CRF.
 """
 
 from typing import Any
@@ -28,20 +29,20 @@ TRIED = 2
 FLAGS = flags.FLAGS
 model_flags.define()
 flags.DEFINE_string("out", "", "Folder for the export: OUT/saved_model/1, OUT/EXPERIMENT.tflite, .onnx, .xml.")
-flags.DEFINE_list("formats", ["saved_model"], f"What to write, of {', '.join(FORMATS)}.")
+flags.DEFINE_list("formats", ["saved_model"], f"Formats to write: {', '.join(FORMATS)}.")
 flags.DEFINE_bool("crf", False, "Put the dense CRF, with the workdir's parameters, into the SavedModel.")
-flags.DEFINE_string(
-    "size", "", "The only size of images that the export takes, such as 513 or HEIGHTxWIDTH. Default: any size."
-)
+flags.DEFINE_string("size", "", "Fix the size of the images, such as 513 or HEIGHTxWIDTH. Default: any size.")
 flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16", "float16"],
-    "What the SavedModel computes in; the workdir's by default. bfloat16 is for new CPUs, float16 for GPUs.",
+    "Precision of the SavedModel. Default: that of the workdir. bfloat16 suits recent CPUs, float16 suits GPUs.",
 )
-flags.DEFINE_string("data_dir", "", "Folder of datasets.convert: pictures to calibrate int8 files and to try files on.")
-flags.DEFINE_string("calibration_split", "", "Split of --data_dir to take them from; the training split by default.")
-flags.DEFINE_integer("calibration_images", 100, "How many of them calibrate int8 files.", lower_bound=1)
+flags.DEFINE_string(
+    "data_dir", "", "Folder written by datasets.convert, with images to calibrate int8 files and to check the files."
+)
+flags.DEFINE_string("calibration_split", "", "Split of --data_dir for these images. Default: the training split.")
+flags.DEFINE_integer("calibration_images", 100, "Number of images that calibrate int8 files.", lower_bound=1)
 flags.DEFINE_bool("overwrite", False, "Replace an earlier export in --out.")
 
 
@@ -55,14 +56,14 @@ def main() -> None:
     from deeplab_tf.runtime import files
 
     if not FLAGS.out:
-        raise UserError("--out is needed: the folder for the export.")
+        raise UserError("--out is required: the folder for the export.")
     unknown = [name for name in FLAGS.formats if name not in FORMATS]
     if unknown or not FLAGS.formats:
         raise UserError(f"--formats knows {', '.join(FORMATS)}; got {', '.join(unknown) or 'none'}.")
     int8 = [name for name in FLAGS.formats if name.endswith("_int8")]
     if int8 and not FLAGS.data_dir:
         raise UserError(
-            f"{int8[0]} is calibrated on pictures that show what the network will see: "
+            f"{int8[0]} is calibrated on images like those that the network will see: "
             "add --data_dir=DIR, the folder of datasets.convert that it was trained on."
         )
     size = parse_size(FLAGS.size)

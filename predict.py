@@ -1,15 +1,15 @@
 """Segments images and videos with a trained DeepLabv2.
 
-  python predict.py --model=runs/large_fov --images=photos/ --out=answers/ --crf
+  python predict.py --model=runs/large_fov --images=photos/ --out=results/ --crf
 
-For photos/cat.jpg it writes answers/cat.png, a palette PNG whose values are the class indices, and
-answers/cat_overlay.jpg, the image with the classes drawn over it. For photos/walk.mp4 it writes
-answers/walk_overlay.mp4, without sound. Polygons, cutouts, masks, tables: see --save.
+For photos/cat.jpg it writes results/cat.png, a palette PNG whose values are the class indices, and
+results/cat_overlay.jpg, the image with the classes drawn over it. For photos/walk.mp4 it writes
+results/walk_overlay.mp4, without sound. --save selects polygons, cutouts, masks, tables and more.
 
-  python predict.py --model=runs/large_fov --images='photos/*/*.jpg' --out=answers/ --save=cutout,shares --classes=cat
+  python predict.py --model=runs/large_fov --images='photos/*/*.jpg' --out=results/ --save=cutout,shares --classes=cat
 
-Results of earlier runs are replaced; other files in --out are not, without --overwrite. A file of several that cannot
-be read is left out and listed at the end, and the exit status is 1.
+Results of earlier runs are replaced. Other files in --out are replaced only with --overwrite. If one of several files
+cannot be read, it is left out and listed at the end, and the exit status is 1.
 """
 
 from absl import flags
@@ -29,26 +29,26 @@ model_flags.define(workdir=False)
 flags.DEFINE_multi_string(
     "images",
     [],
-    "An image, a video, a folder of them, a glob such as 'photos/*/*.jpg', or a .txt file with a path a line",
+    "An image, a video, a folder of them, a pattern such as 'photos/*/*.jpg', or a .txt file with one path per line.",
 )
-flags.DEFINE_bool("recursive", False, "Also take what is in the folders inside the folders of --images.")
-flags.DEFINE_string("out", "", "Folder for the results, which keep the sub-folders of the images.")
+flags.DEFINE_bool("recursive", False, "Include the subfolders of the folders in --images.")
+flags.DEFINE_string("out", "", "Folder for the results; they keep the subfolders of the images.")
 flags.DEFINE_bool("overwrite", False, "Also replace files in --out that this command did not write.")
 flags.DEFINE_list(
     "save",
     ["labels", "overlay"],
     f"What to write. {results.describe()}",
 )
-flags.DEFINE_list("classes", [], "What mask, cutout, polygons and coco are about; all but background by default.")
+flags.DEFINE_list("classes", [], "Classes for mask, cutout, polygons and coco. Default: all except background.")
 flags.DEFINE_integer(
-    "batch_size", 1, "Images of one size, following each other, that the network takes at once.", lower_bound=1
+    "batch_size", 1, "Number of consecutive images of the same size that the network processes at once.", lower_bound=1
 )
 flags.DEFINE_bool("crf", False, "Refine with the dense CRF.")
 flags.DEFINE_enum(
     "crf_backend",
     "auto",
     ["auto", "compiled", "tf", "pydensecrf"],
-    "What computes the CRF. auto: tf where there is a GPU, else compiled; pydensecrf needs requirements-crf.txt.",
+    "Implementation of the CRF. auto: tf on a GPU, otherwise compiled. pydensecrf needs requirements-crf.txt.",
 )
 
 
@@ -65,7 +65,7 @@ def main() -> int:
     from deeplab_tf.runtime.written import Written
 
     if not FLAGS.images or not FLAGS.out:
-        raise UserError("--images and --out are needed: what to segment, and the folder for the answers.")
+        raise UserError("--images and --out are required: what to segment, and the folder for the results.")
     if not FLAGS.crf:
         refuse_idle({"crf_backend": "--crf is not given"})
         model_flags.refuse_settings({"crf": "--crf is not given"})
@@ -92,7 +92,10 @@ def main() -> int:
     if sources.left_out:
         print(f"left out: {sources.describe_left_out()}")
     if failures:
-        print("\n".join([f"{len(failures)} of {found} not, or not to the end:", *map(str, failures)]), file=sys.stderr)
+        print(
+            "\n".join([f"{len(failures)} of {found} failed, or were not completed:", *map(str, failures)]),
+            file=sys.stderr,
+        )
     return 1 if failures else 0
 
 

@@ -1,17 +1,17 @@
-"""Looks at a converted data set before a training, and says what will hurt it.
+"""Examines a converted data set before training, and reports what will hurt.
 
     python -m datasets.check --data_dir=data/voc12
     python -m datasets.check --data_dir=data/mine --augmented --experiment=resnet101_aspp --set=train.crop_size=225
 
-The first form reads all records of the split that is trained on and of the one that is evaluated on, and verifies
-their checksums. It prints sizes, the classes and what it found, and writes to OUT
+The first form reads all records of the training and evaluation splits and verifies their checksums. It prints sizes,
+a table of the classes and its findings, and writes to OUT
 
     check.json       the same, for programs
     classes.png      the share of each class
     images.jpg       images beside their labels; every class is shown
-    suspicious.jpg   the images that a finding is about, if there are any
+    suspicious.jpg   the images with findings, if there are any
 
-The second form writes OUT/augmented.jpg: the first examples that train.py sees with these flags.
+The second form writes OUT/augmented.jpg: the first examples that train.py would see with these flags.
 """
 
 from __future__ import annotations
@@ -217,14 +217,14 @@ def show_augmented(
 
 def _define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Folder written by datasets.convert.", required=True)
-    flags.DEFINE_string("split", "", "Split to train on. Default: trainaug where there is one, else train.")
-    flags.DEFINE_string("against", "val", "Split to evaluate on, compared with the first one where it exists.")
-    flags.DEFINE_bool("augmented", False, "Show examples as the training sees them, and do nothing else.")
-    flags.DEFINE_string("experiment", "vgg16_large_fov", "The experiment to train, for its crops and augmentation.")
+    flags.DEFINE_string("split", "", "Split to train on. Default: trainaug if it exists, otherwise train.")
+    flags.DEFINE_string("against", "val", "Split to evaluate on; it is compared with --split if it exists.")
+    flags.DEFINE_bool("augmented", False, "Only show examples as the training sees them.")
+    flags.DEFINE_string("experiment", "vgg16_large_fov", "The experiment whose crops and augmentation are used.")
     flags.DEFINE_multi_string("set", [], "section.field=value, as for train.py. Example: --set=train.crop_size=225")
-    flags.DEFINE_integer("images", 24, "How many images to show.", lower_bound=1, upper_bound=300)
+    flags.DEFINE_integer("images", 24, "Number of images to show.", lower_bound=1, upper_bound=300)
     flags.DEFINE_string(
-        "workdir", "", "Of a network trained earlier: says which images of --against it was trained on."
+        "workdir", "", "Workdir of an earlier training: report which images of --against it was trained on."
     )
     flags.DEFINE_string("out", "", "Folder for the results. Default: DATA_DIR/check.")
 

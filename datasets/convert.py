@@ -1,4 +1,4 @@
-"""Writes a data set as TFRecords: reads the raw files, checks each, stores images, labels and a manifest.
+"""Writes a data set as TFRecords: reads and checks the raw files, and stores images, labels and a manifest.
 
     python -m datasets.convert --dataset=voc12 --root=DIR --out=data/voc12
     python -m datasets.convert --dataset=cityscapes --root=DIR --out=data/cityscapes --downsample=2
@@ -6,13 +6,13 @@
     python -m datasets.convert --dataset=folder --image_dir=A --mask_dir=B --classes=c,d --splits=train --out=data/mine
 
 The last form writes one split; a second call with --splits=val and other folders adds val to the same --out.
-docs/datasets.md has the layout of DIR for each data set. For folder it holds images/*, masks/*.png (class indices,
-same file stem), classes.txt (one name a line, index 0 first) and, optionally, splits/NAME.txt (stems); or what a
-labelling tool exports (CVAT, labelme, Roboflow, Supervisely, Label Studio, COCO JSON). It says in a paragraph what it
-understood before it converts; --dry_run stops there.
+docs/datasets.md describes the layout of DIR for each data set. For folder, DIR contains images/*, masks/*.png (class
+indices, same file stem), classes.txt (one name per line, index 0 first) and, optionally, splits/NAME.txt (stems); or
+the export of a labelling tool (CVAT, labelme, Roboflow, Supervisely, Label Studio, COCO JSON). The command describes
+in a paragraph what it understood before it converts; --dry_run stops there.
 
-All cores work; with --runner the machines of an Apache Beam runner do. Interrupted, or after an error was mended, the
-same command goes on where it stopped.
+The conversion uses all cores, or with --runner the machines of an Apache Beam runner. After an interruption, or when
+you have corrected an error, repeat the same command: it continues where it stopped.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _joined_names(parts: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _listed_ids(ids: dict[str, list[str]], id_file: str) -> dict[str, list[str]]:
     """Keeps the ids that the file lists, in the order of their split."""
-    listed = raw_files.read_list(id_file, "--ids takes a text file of one image id a line.")
+    listed = raw_files.read_list(id_file, "--ids takes a text file of one image id per line.")
     known = {image_id for split_ids in ids.values() for image_id in split_ids}
     unknown = [image_id for image_id in listed if image_id not in known]
     if unknown:
@@ -198,78 +198,86 @@ def _check_ids(split: str, ids: Sequence[str]) -> None:
 
 def _define_flags() -> None:
     # Inside a function, because absl's flags are global and other commands have some of the same names.
-    flags.DEFINE_enum("dataset", None, list(DATASETS), "Which raw layout to read.", required=True)
-    flags.DEFINE_string("root", "", "Folder of the raw files. synthetic needs none.")
-    flags.DEFINE_string("out", None, "Folder for the TFRecords and manifest.json; made where missing.", required=True)
-    flags.DEFINE_list("splits", [], "Splits to write, such as train,val. Default: all that the raw files have.")
-    flags.DEFINE_integer("shards", None, "Files per split. Default: up to 64, of 64 images or more.")
-    flags.DEFINE_integer("workers", None, "Processes. Default: one a core. The files do not depend on it.")
+    flags.DEFINE_enum(
+        "dataset", None, list(DATASETS), "The data set, which determines the layout of the raw files.", required=True
+    )
+    flags.DEFINE_string("root", "", "Folder of the raw files. Not needed for synthetic.")
+    flags.DEFINE_string(
+        "out", None, "Folder for the TFRecords and manifest.json; it is created if necessary.", required=True
+    )
+    flags.DEFINE_list("splits", [], "Splits to write, such as train,val. Default: all splits of the raw files.")
+    flags.DEFINE_integer("shards", None, "Files per split. Default: up to 64, with at least 64 images each.")
+    flags.DEFINE_integer("workers", None, "Number of processes. Default: one per core. It does not change the files.")
     flags.DEFINE_string(
         "runner",
         "",
         "Convert with Apache Beam (requirements-beam.txt) on this runner, such as DirectRunner or FlinkRunner, with all"
-        " of Beam's flags. The files do not depend on it. All machines have to see --root and --out (docs/scale.md).",
+        " of Beam's flags. It does not change the files. All machines need access to --root and --out (docs/scale.md).",
     )
     flags.DEFINE_list(
         "keep_classes",
         [],
-        "Classes to keep; all others become the ignore label 255. The kept ones are renumbered from 0 in the data"
-        " set's own order, whatever the order here. Name background too if it is to stay a class.",
+        "Classes to keep; all others become the ignore label 255. The kept classes are renumbered from 0 in the order"
+        " of the data set, not of this flag. Include background if it should stay a class.",
     )
     flags.DEFINE_enum(
         "palette",
         "own",
         ["own", *PALETTES],
-        "Colours of the classes in masks, overlays and reports. own: those of the data set; distinct where it has none."
+        "Colours of the classes in masks, overlays and reports. own: those of the data set, or distinct if it has none."
         " distinct: easy to distinguish, with red-green colour blindness too. pascal: the colours of PASCAL VOC.",
     )
-    flags.DEFINE_string("ids", "", "Text file of one image id a line: only these images of each split are written.")
+    flags.DEFINE_string("ids", "", "Text file with one image id per line: write only these images of each split.")
     flags.DEFINE_integer(
         "downsample",
         1,
-        "Makes images and labels smaller by this factor: images by the mean of squares, labels by their nearest"
-        " pixel. 2 is the half resolution of the paper's Table 9.",
+        "Reduce images and labels by this factor: images by averaging blocks of pixels, labels by the nearest pixel."
+        " 2 gives the half resolution of the paper's Table 9.",
     )
-    flags.DEFINE_string("sbd_root", "", "voc12: where SBD's benchmark.tgz was unpacked, instead of below ROOT.")
-    flags.DEFINE_integer("year", 0, "coco: 2014 or 2017, where ROOT has the annotations of both.")
-    flags.DEFINE_string("image_dir", "", "folder: where the images are, instead of ROOT/images.")
-    flags.DEFINE_string("mask_dir", "", "folder: where the masks are (same stem, .png), instead of ROOT/masks.")
+    flags.DEFINE_string("sbd_root", "", "voc12: folder where SBD's benchmark.tgz was unpacked, if not below ROOT.")
+    flags.DEFINE_integer("year", 0, "coco: 2014 or 2017, if ROOT has the annotations of both.")
+    flags.DEFINE_string("image_dir", "", "folder: folder of the images, if not ROOT/images.")
+    flags.DEFINE_string("mask_dir", "", "folder: folder of the masks (same stem, .png), if not ROOT/masks.")
     flags.DEFINE_list(
-        "classes", [], "folder: class names, index 0 first, or a file of them, instead of ROOT/classes.txt."
+        "classes", [], "folder: class names, index 0 first, or a file with them, instead of ROOT/classes.txt."
     )
     flags.DEFINE_integer(
         "ignore_label",
         None,
-        "folder: the mask value of pixels that do not count (void, unlabelled). It is stored as 255; 255 itself never"
-        " counts.",
+        "folder: mask value of pixels that do not count (void, unlabelled). It is stored as 255, which never counts"
+        " either.",
         lower_bound=0,
         upper_bound=65535,
     )
-    flags.DEFINE_list("values", [], "folder: the mask value of each class in their order, such as 0,255 or 1,2,3.")
+    flags.DEFINE_list(
+        "values", [], "folder: mask value of each class, in the order of the classes, such as 0,255 or 1,2,3."
+    )
     flags.DEFINE_integer(
         "threshold",
         0,
-        "folder: for soft masks of two classes; levels from here on, such as 128, are the second class.",
+        "folder: for soft masks of two classes: values of at least this, such as 128, are the second class.",
         lower_bound=0,
         upper_bound=65535,
     )
     flags.DEFINE_string(
-        "mask_suffix", "", "folder: what follows an image's name in its mask's name, such as _mask. Default: found out."
+        "mask_suffix", "", "folder: what follows the image's name in the mask's name, such as _mask. Default: detected."
     )
     flags.DEFINE_enum(
         "mask_frame",
         "auto",
         ["auto", "upright", "stored"],
-        "folder: what masks of photographs with an EXIF orientation were drawn on: the upright picture or the pixels as"
-        " stored. auto: the size says it, and where it does not, upright.",
+        "folder: whether masks of photographs with an EXIF orientation were drawn on the upright picture or on the"
+        " pixels as stored. auto decides by the size; if that fits both, upright.",
     )
     flags.DEFINE_float(
         "val_fraction",
         0.1,
-        "folder without split files: share of the images that becomes val, by a hash of their content: an image stays"
-        " where it is when others are added.",
+        "folder without split files: share of the images for val. A hash of the content decides, so an image stays in"
+        " its split when others are added.",
     )
-    flags.DEFINE_bool("dry_run", False, "folder: say what was understood, or all that is wrong, and write nothing.")
+    flags.DEFINE_bool(
+        "dry_run", False, "folder: describe what was understood, or list all problems, and write nothing."
+    )
 
 
 def _numbers(flag: str, parts: Sequence[str]) -> tuple[int, ...]:

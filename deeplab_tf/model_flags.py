@@ -28,43 +28,47 @@ def define(workdir: bool = True, weights: bool = True) -> None:
     """Defines the flags; `workdir` for commands that have no other flag for it, `weights` for `load`."""
     if workdir:
         flags.DEFINE_string("workdir", "", "The --workdir of train.py.")
-    flags.DEFINE_bool("best", False, "With a workdir: the weights of its best validation instead of the last.")
+    flags.DEFINE_bool(
+        "best", False, "With a workdir: use the weights with the best validation score instead of the last ones."
+    )
     if weights:
         flags.DEFINE_string("weights", "", "Instead of a workdir: a weights file for --experiment (docs/model_zoo.md).")
         flags.DEFINE_string("experiment", "", "With --weights: the experiment that the file belongs to.")
         flags.DEFINE_string(
             "dataset", "", "With --weights: the data set whose classes the file was trained for, such as voc12."
         )
-    flags.DEFINE_multi_string("set", [], "section.field=value, changing the configuration. Example: --set=crf.w1=5")
+    flags.DEFINE_multi_string("set", [], "section.field=value: change a setting. Example: --set=crf.w1=5")
     # Not given means: as the configuration says.
     flags.DEFINE_list(
-        "scales", None, "Scales of the input, fused by maximum, instead of the trained ones. Example: 0.5,0.75,1.0"
+        "scales",
+        None,
+        "Scales of the input, fused by their maximum. Default: those of the training. Example: 0.5,0.75,1.0",
     )
-    flags.DEFINE_bool("flip", None, "Average with the answer for the mirrored image, at twice the cost.")
+    flags.DEFINE_bool("flip", None, "Average with the result for the mirrored image, at twice the cost.")
     flags.DEFINE_integer(
         "tile",
         None,
-        "Side, in pixels, of the overlapping tiles that a large image is cut into; 0 for none. Example: 513",
+        "Cut large images into overlapping tiles of this many pixels a side; 0 for no tiles. Example: 513",
         lower_bound=0,
     )
     flags.DEFINE_integer(
-        "tile_overlap", None, "Pixels that neighbouring tiles share, at least (128 by default).", lower_bound=0
+        "tile_overlap", None, "Least number of pixels that neighbouring tiles share (default: 128).", lower_bound=0
     )
     flags.DEFINE_integer(
         "pad_to",
         None,
-        "Pad smaller images to this many pixels a side, as the released code does with 513.",
+        "Pad smaller images to this many pixels a side. The released code uses 513.",
         lower_bound=0,
     )
     flags.DEFINE_bool(
         "align_corners",
         None,
-        "Resize with the corners aligned (the default); --noalign_corners for PyTorch's networks.",
+        "Resize with aligned corners (the default). Use --noalign_corners for PyTorch's networks.",
     )
     flags.DEFINE_bool(
         "winograd",
         None,
-        "In float32 on CPUs: wide 3x3 convolutions with half of the multiplications (the default). "
+        "In float32 on CPUs: compute wide 3x3 convolutions with half of the multiplications (the default). "
         "An export with --nowinograd is smaller, and slower on CPUs.",
     )
 
@@ -184,12 +188,12 @@ def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = Non
     if path and loader.is_exported(path):
         if inference_changed():
             raise UserError(
-                f"{', '.join(inference_changed())}: an exported model answers as it was exported; "
+                f"{', '.join(inference_changed())}: these settings of an exported model were fixed at export; "
                 "give the flags to export.py."
             )
         named = f"{path} is an exported model, which holds its weights and says what it is"
         refuse_idle({name: named for name in ("best", "weights", "experiment", "dataset") if name in flags.FLAGS})
-        inside = "an exported model answers as it was exported; give it to export.py"
+        inside = "these settings of an exported model were fixed at export; give it to export.py"
         refuse_settings({"model": inside, "inference": inside, "train": inside})
         return loader.load_segmenter(path, configure)
     if path:

@@ -2,8 +2,8 @@
 
     python -m scripts.crf_maps --model=runs/large_fov --image=cat.jpg --class_name=cat --out=maps.png
 
-The belief is the probability of the class after so many mean-field updates; the score is its log-odds against all other
-classes, from -10 (blue) to 10 (red).
+The belief is the probability of the class after a number of mean-field updates; the score is its log-odds against all
+other classes, from -10 (blue) to 10 (red).
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ def define_flags() -> None:
     """Defines the flags."""
     flags.DEFINE_string("model", "", "The --workdir of train.py.")
     flags.DEFINE_string("image", "", "The image.")
-    flags.DEFINE_string("class_name", "", "The class; by default the one with the most pixels, background aside.")
-    flags.DEFINE_list("updates", ["0", "1", "2", "10"], "After how many mean-field updates; 0 is the network's answer.")
+    flags.DEFINE_string("class_name", "", "The class. Default: the most frequent one, except the background.")
+    flags.DEFINE_list(
+        "updates", ["0", "1", "2", "10"], "Numbers of mean-field updates to draw; 0 is the result of the network."
+    )
     flags.DEFINE_multi_string("set", [], "Changes a constant of the CRF. Example: --set=crf.w1=5")
     flags.DEFINE_string("out", "", "The picture to write, .png or .jpg.")
 
@@ -37,7 +39,7 @@ def main() -> None:
 
     values = flags.FLAGS
     if not (values.model and values.image and values.out):
-        raise UserError("--model, --image and --out are needed: the network, the image and the picture to write.")
+        raise UserError("--model, --image and --out are required: the network, the image and the picture to write.")
     try:
         updates = [int(text) for text in values.updates]
     except ValueError:

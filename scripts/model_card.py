@@ -62,7 +62,7 @@ def measure(model_dir: str, data_dir: str, split_name: str) -> tuple[dict[str, A
     manifest = tfrecord.read_manifest(data_dir)
     if manifest.info.class_names != info.class_names:
         raise UserError(
-            f"the network knows the classes {', '.join(info.class_names)}; {data_dir} has "
+            f"the network has the classes {', '.join(info.class_names)}; {data_dir} has "
             f"{', '.join(manifest.info.class_names)}."
         )
     split = manifest.split(split_name)
@@ -223,7 +223,7 @@ def _percent(ratio: float | None) -> str:
 
 def _define_flags() -> None:
     flags.DEFINE_string("model", "", "Folder of the model, such as models/voc_animals.")
-    flags.DEFINE_string("data_dir", "", "Folder of datasets.convert.")
+    flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
     flags.DEFINE_string("split", "val", "Split to measure on.")
 
 
@@ -235,7 +235,9 @@ def main() -> None:
 
     values = flags.FLAGS
     if not values.model or not values.data_dir:
-        raise UserError("--model and --data_dir are needed: a folder below models/, and one of datasets.convert.")
+        raise UserError(
+            "--model and --data_dir are required: a folder below models/, and one written by datasets.convert."
+        )
     readme = os.path.join(values.model, "README.md")
     try:
         with open(readme, encoding="utf-8") as file:

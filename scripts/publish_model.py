@@ -1,4 +1,4 @@
-"""Makes a small copy of a trained network, fit for a repository: what predict.py, eval.py and export.py read.
+"""Makes a small copy of a trained network for a repository, with what predict.py, eval.py and export.py read.
 
   python -m scripts.publish_model --workdir=runs/voc_animals --out=models/voc_animals
 
@@ -74,7 +74,7 @@ def main() -> None:
     """Publishes as the flags say."""
     values = flags.FLAGS
     if not values.workdir or not values.out:
-        raise UserError("--workdir and --out are needed: what train.py left, and a folder for the copy.")
+        raise UserError("--workdir and --out are required: a workdir of train.py, and a folder for the copy.")
     publish(values.workdir, values.out)
 
 

@@ -26,7 +26,7 @@ from ..messages import some
 
 Colour = tuple[int, int, int]
 
-_HINT = "Write one class name a line, index 0 first, or give --classes=a,b,c."
+_HINT = "Write one class name per line, index 0 first, or give --classes=a,b,c."
 _IGNORED = {"ignore", "ignored"}
 _NUMBER = r"\d{1,5}"
 _RGB = rf"(?P<red>{_NUMBER})[\s,;]+(?P<green>{_NUMBER})[\s,;]+(?P<blue>{_NUMBER})"
@@ -118,7 +118,7 @@ def read(path: Path) -> ClassTable:
         # CVAT writes the columns of its labelmap as a comment.
         entries = [entry for entry in entries if not _COMMENT.match(entry)]
         if not entries:
-            raise UserError(f"{path}: expected one class a line, the file is empty. {_HINT}")
+            raise UserError(f"{path}: expected one class per line, the file is empty. {_HINT}")
         lines = _read_lines(path, entries)
     return _table(lines, str(path))
 
@@ -134,7 +134,9 @@ def _read_text(path: Path) -> str:
     try:
         text = data.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected a UTF-8 text file of one class a line: {error}. Save it as UTF-8.") from None
+        raise UserError(
+            f"{path}: expected a UTF-8 text file of one class per line: {error}. Save it as UTF-8."
+        ) from None
     if "\0" in text:
         raise UserError(f"{path}: expected a UTF-8 text file, found zero bytes, as in UTF-16. Save it as UTF-8.")
     return text
@@ -176,7 +178,7 @@ def _read_csv(path: Path, entries: Sequence[str]) -> list[_Line] | None:
             raise _not_understood(path, entry, f"as its header {entries[0]!r} says") from None
         lines.append(found)
     if not lines:
-        raise UserError(f"{path}: expected one class a line below the header, found none. {_HINT}")
+        raise UserError(f"{path}: expected one class per line below the header, found none. {_HINT}")
     return lines
 
 

@@ -153,7 +153,7 @@ def palette_complaint(path: Path, found: Mapping[int, Colour], expected: Sequenc
         if index < len(expected) and colour not in (expected[index], (index, index, index)):
             return (
                 f"{path}: expected index {index} of its palette to be the colour {expected[index]}, got {colour}:"
-                " the palette was sorted anew, and so its indices mean other classes than elsewhere. Export the mask"
+                " the palette was reordered, so its indices mean other classes than in other masks. Export the mask"
                 " again with the original palette, or as an 8-bit grey PNG of class indices."
             )
     return ""

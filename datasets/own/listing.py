@@ -22,7 +22,7 @@ from .layout import Item
 from .pairing import fold, nearest
 from .tree import IMAGE_SUFFIXES
 
-_HINT = "Write one image a line: its file name, with or without its ending."
+_HINT = "Write one image per line: its file name, with or without its ending."
 
 
 def read(path: Path, items: Sequence[Item], folder: Path) -> list[Item]:

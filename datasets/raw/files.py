@@ -284,7 +284,7 @@ def downsample(example: Example, factor: int) -> Example:
 
 
 def read_list(path: str | os.PathLike[str], hint: str) -> list[str]:
-    """Reads a text file of one entry a line; blank lines do not count.
+    """Reads a text file of one entry per line; blank lines do not count.
 
     Args:
         path: UTF-8 text, with or without a byte-order mark.
@@ -301,12 +301,12 @@ def read_list(path: str | os.PathLike[str], hint: str) -> list[str]:
     except FileNotFoundError:
         raise UserError(f"{path}: expected this list, found no such file. {hint}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a UTF-8 text file of one entry a line: {error}") from None
+        raise UserError(f"{path}: expected a UTF-8 text file of one entry per line: {error}") from None
     if "\0" in text:
         raise UserError(f"{path}: expected a UTF-8 text file, found zero bytes, as in UTF-16. Save it as UTF-8.")
     entries = [line.strip() for line in text.splitlines() if line.strip()]
     if not entries:
-        raise UserError(f"{path}: expected one entry a line, the file is empty. {hint}")
+        raise UserError(f"{path}: expected one entry per line, the file is empty. {hint}")
     _check_once(path, entries)
     return entries
 

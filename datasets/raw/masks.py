@@ -134,7 +134,7 @@ def _check_palette(
         if index < min(len(found), len(palette)) and found[index] not in (palette[index], (index, index, index)):
             raise UserError(
                 f"{path}: expected index {index} of its palette to be the colour {palette[index]}, got {found[index]}:"
-                " the palette was sorted anew, and so its indices mean other classes than elsewhere. Export the mask"
+                " the palette was reordered, so its indices mean other classes than in other masks. Export the mask"
                 " again with the original palette, or as an 8-bit grey PNG of class indices."
             )
 

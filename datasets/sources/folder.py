@@ -220,7 +220,7 @@ def _table(source: Source, layout: Layout) -> ClassTable:
         raise UserError(_NO_CLASSES)
     else:
         raise UserError(
-            f"{place.root / 'classes.txt'}: expected this list, found no such file. Write one class name a line,"
+            f"{place.root / 'classes.txt'}: expected this list, found no such file. Write one class name per line,"
             " index 0 first, or give --classes=a,b,c."
         )
     if layout.form != "masks" and not any(map(class_files.is_background, table.names)):

@@ -94,7 +94,7 @@ def _make_in_processes(jobs: Sequence[Job], num_workers: int, progress: tqdm) ->
             raise UserError(
                 f"one of {num_workers} processes was killed, for lack of memory or by a damaged file, while they read"
                 f" {some(read) or 'nothing yet'}. Look at the file, or run the same command with fewer"
-                " --workers: it goes on from here."
+                " --workers: it continues from here."
             ) from None
         finally:
             stop.set()

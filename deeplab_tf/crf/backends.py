@@ -28,7 +28,7 @@ def choose_backend(backend: str) -> str:
     if backend == "compiled" and not _has_numba():
         raise UserError(
             "the compiled backend of the CRF needs numba, which is not installed: "
-            "run `pip install -r requirements.txt`, or take the backend tf, which needs nothing."
+            "run `pip install -r requirements.txt`, or use the backend tf, which needs no other package."
         )
     if backend != "auto":
         return backend

@@ -24,7 +24,7 @@ def import_pydensecrf() -> Any:
     except ImportError:
         raise UserError(
             "the pydensecrf backend of the CRF is not installed: run `pip install -r requirements-crf.txt` "
-            "(needs a C++ compiler and Python < 3.13), or take the backend tf, which needs nothing."
+            "(needs a C++ compiler and Python < 3.13), or use the backend tf, which needs no other package."
         ) from None
     return densecrf
 

@@ -75,7 +75,7 @@ class Loaded(NamedTuple):
             raise UserError(f"{self.path} has the CRF inside: leave --crf out.")
         if not self.segmenter.has_probabilities:
             raise UserError(
-                f"{self.path} answers labels, and the CRF needs probabilities: take a SavedModel for --crf."
+                f"{self.path} returns labels only, and the CRF needs probabilities: take a SavedModel for --crf."
             )
         return dataclasses.replace(self.segmenter, crf=self.config.crf, crf_backend=backend)
 

@@ -192,7 +192,7 @@ def _stored(model: Any, format_name: str, calibration: list[np.ndarray]) -> Any:
             return float16.convert_float_to_float16(copy, keep_io_types=True)
     if format_name == "onnx_int8":
         if not calibration:
-            raise UserError("onnx_int8 needs pictures that show what the network will see, and got none.")
+            raise UserError("onnx_int8 needs images like those that the network will see, and got none.")
         return _quantise(copy, calibration)
     return copy
 

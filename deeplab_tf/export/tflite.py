@@ -192,7 +192,7 @@ def _convert(
         converter.target_spec.supported_types = [tf.float16]
     if int8:
         if not calibration:
-            raise UserError("tflite_int8 needs pictures that show what the network will see, and got none.")
+            raise UserError("tflite_int8 needs images like those that the network will see, and got none.")
         converter.representative_dataset = lambda: _representative(calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8

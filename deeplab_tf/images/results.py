@@ -175,27 +175,27 @@ OF_EACH = {
     "labels": OfEach(".png", "class indices, a PNG with a palette", _write_labels),
     "indices": OfEach(
         "_indices.png",
-        "class indices, a plain grey PNG, for OpenCV and TensorFlow, which read no palettes",
+        "class indices, a plain grey PNG, for OpenCV and TensorFlow, which do not read palettes",
         _write_indices,
     ),
     "overlay": OfEach("_overlay.jpg", "the image with the classes drawn over it", _write_overlay),
-    "legend": OfEach("_legend.jpg", "the overlay with the names of its classes below", _write_legend),
-    "mask": OfEach("_mask.png", "a grey PNG, 255 where one of --classes is, else 0", _write_mask),
-    "cutout": OfEach("_cutout.png", "the image where one of --classes is, transparent elsewhere", _write_cutout),
+    "legend": OfEach("_legend.jpg", "the overlay with a legend of its classes below", _write_legend),
+    "mask": OfEach("_mask.png", "a grey PNG, 255 for pixels of --classes, otherwise 0", _write_mask),
+    "cutout": OfEach("_cutout.png", "the image, transparent except for pixels of --classes", _write_cutout),
     "polygons": OfEach(".geojson", "the outlines of all regions of --classes in pixels, as GeoJSON", _write_polygons),
     "probabilities": OfEach("_probabilities.npy", "float32 [H, W, classes]", _write_probabilities),
 }
 """What can be saved of each image."""
 
 OF_ALL = {
-    "coco": OfAll("coco.json", "the outlines of all regions of --classes, as COCO's annotations", _coco_of, _join_coco),
+    "coco": OfAll("coco.json", "the outlines of all regions of --classes, as COCO annotations", _coco_of, _join_coco),
     "shares": OfAll("shares.csv", "the share of each class in each image, 0..1", _shares_of, _join_shares),
 }
 """What can be saved of all images together."""
 
 OF_VIDEOS = {
     "overlay": ("_overlay.mp4", "the video with the classes drawn over it"),
-    "legend": ("_legend.mp4", "the overlay with the names of all classes below"),
+    "legend": ("_legend.mp4", "the overlay with a legend of all classes below"),
     "frames": ("/000000.png, ...", "the labels of each frame"),
 }
 """What can be saved of videos: the end of the name, and what it is."""

@@ -77,7 +77,7 @@ def find_sources(images: str | Sequence[str], out_dir: str, recursive: bool = Fa
             left_out["named twice"] += 1
         else:
             raise UserError(
-                f"{kind[name]} and {source} would get answers of the same names; rename one."
+                f"{kind[name]} and {source} would get results of the same names; rename one."
                 + (" Or name the folder above them, with --recursive." if len(paths) > 1 else "")
             )
     if not sources.count:
@@ -96,7 +96,9 @@ def _found_in(
     """Yields (name of the results, path) for what one path of --images means."""
     if os.path.isdir(path):
         if os.path.realpath(path) == os.path.realpath(out_dir):
-            raise UserError(f"--out={out_dir} is the folder of the images, which answers may replace; name another.")
+            raise UserError(
+                f"--out={out_dir} is the folder of the images, and results could replace them; name another."
+            )
         for source in _in_folder(path, os.path.realpath(out_dir), recursive, left_out):
             yield _name(source, path), source
     elif os.path.lexists(path):
@@ -114,8 +116,8 @@ def _found_in(
                 yield _name(source, root), source
     else:
         raise UserError(
-            f"--images={path} does not exist; name an image, a video, a folder of them, a glob such as"
-            f" 'photos/*/*.jpg', or a {LIST_SUFFIX} file with a path a line."
+            f"--images={path} does not exist; name an image, a video, a folder of them, a pattern such as"
+            f" 'photos/*/*.jpg', or a {LIST_SUFFIX} file with one path per line."
         )
 
 
@@ -160,7 +162,7 @@ def _in_list(path: str) -> list[str]:
     listed = [line for line in lines if line.strip()]
     if not listed or any("\0" in line for line in listed):
         raise UserError(
-            f"{path}: expected a list of images, one path a line, got {'other data' if listed else 'none'}."
+            f"{path}: expected a list of images, one path per line, got {'other data' if listed else 'none'}."
         )
     folder = os.path.dirname(path)
     return [

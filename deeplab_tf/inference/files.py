@@ -70,7 +70,7 @@ class Notes:
     def close(self) -> None:
         """Says how many notes were not printed."""
         if self._count > self.SHOWN:
-            tqdm.tqdm.write(f"note: and so on, {self._count - self.SHOWN} more of these.", file=sys.stderr)
+            tqdm.tqdm.write(f"note: {self._count - self.SHOWN} more notes are not shown.", file=sys.stderr)
 
 
 def check_save(save: Collection[str], sources: Sources) -> None:
@@ -103,7 +103,7 @@ def planned_files(sources: Sources, out_dir: str, save: Collection[str]) -> list
         planned += [(name + OF_VIDEOS[kind][0], path) for name, path in sources.videos.items()]
     for file, path in planned:
         if owners.setdefault(file, path) != path:
-            raise UserError(f"{owners[file]} and {path} would both get an answer {file}; rename one.")
+            raise UserError(f"{owners[file]} and {path} would both have the result {file}; rename one.")
     frames: list[str] = []
     if "frames" in save:
         for name in sources.videos:
@@ -142,7 +142,7 @@ def segment_sources(
             model's probabilities are missing.
     """
     if "probabilities" in save and not segmenter.has_probabilities:
-        raise UserError("this model answers labels only: leave probabilities out of --save, or take a SavedModel.")
+        raise UserError("this model returns labels only: leave probabilities out of --save, or take a SavedModel.")
     labels = labels_of_names(classes, segmenter.info)
     failures: list[UserError] = []
 
@@ -169,7 +169,7 @@ def segment_sources(
             continue
         with video:
             if video.frames_per_second is None and _videos_of(save):
-                tqdm.tqdm.write(f"{path} does not say its frame rate: the overlay gets {UNKNOWN_RATE:g} frames/s")
+                tqdm.tqdm.write(f"{path} does not declare its frame rate: the overlay gets {UNKNOWN_RATE:g} frames/s")
             try:
                 frames = segment_video(segmenter, video, results, name)
                 for _ in show_progress(frames, video.stated_frames, "frame"):

@@ -1,7 +1,7 @@
-"""A trained network at a finer output stride, with the weights it has (Sec. 3.1).
+"""A trained network at a finer output stride, with the same weights (Sec. 3.1).
 
-Taking the stride out of a layer keeps all its positions instead of every other one. What follows then has to
-reach twice as far: its convolutions and pools are dilated by two. At the positions that the original network
+Removing the stride from a layer keeps all of its positions instead of every other one. The layers after it then have
+to reach twice as far, so their convolutions and pools are dilated by two. At the positions that the original network
 computes, the new one computes the same sums.
 """
 
@@ -13,7 +13,7 @@ from deeplab_tf.networks.deeplab import DeepLab
 
 
 def restride(model: DeepLab, output_stride: int) -> DeepLab:
-    """Builds a network with the same weights and a denser answer.
+    """Builds a network with the same weights and a denser score map.
 
     With one scale, `restride(model, s)(x)[:, ::f, ::f]` equals `model(x)` up to rounding, f the factor between the
     two strides, for inputs of 32k + 1 pixels a side. With several scales each scale's scores do; their resizing to

@@ -58,7 +58,7 @@ def settle(trained: ModelConfig, wanted: ModelConfig, source: str, is_certain: b
         )
     if changed:
         settings = ", ".join(f"model.{name}={_shown(getattr(wanted, name))}" for name in changed)
-        print(f"{source} is taken to have been trained with {settings}, unlike the experiment.")
+        print(f"{source} is assumed to have been trained with {settings}, unlike the experiment.")
     if factor > 1:
         print(f"{source} answers at output stride {wanted.output_stride}, with the rates {_shown(rates)}.")
     return dataclasses.replace(wanted, rates=rates)

@@ -207,7 +207,7 @@ def _end_where_a_process_was_killed(raised: threading.ExceptHookArgs) -> None:
     if raised.thread is not None and raised.thread.name == "run_worker":
         print(
             f"error: one of the processes was killed, perhaps for lack of memory ({raised.exc_value}). Run the same"
-            " command again, with fewer --direct_num_workers: it goes on from here.",
+            " command again, with fewer --direct_num_workers: it continues from here.",
             file=sys.stderr,
             flush=True,
         )

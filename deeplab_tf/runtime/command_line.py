@@ -91,7 +91,7 @@ def _exit_with_lines(problems: Sequence[str]) -> NoReturn:
     """Ends the command with a line for each of the first problems, and how many more there are."""
     if len(problems) == 1:
         _exit_with_line(problems[0])
-    print(f"error: {len(problems)} problems have to be mended first:", file=sys.stderr)
+    print(f"error: {len(problems)} problems have to be corrected first:", file=sys.stderr)
     for problem in problems[:_MOST_PROBLEMS]:
         print(f"  {_as_line(problem)}", file=sys.stderr)
     if len(problems) > _MOST_PROBLEMS:

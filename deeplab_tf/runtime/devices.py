@@ -180,7 +180,7 @@ def distribute(
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise UserError(
-            f"train.batch_size={batch_size} cannot be dealt to {replicas} replicas; "
+            f"train.batch_size={batch_size} cannot be divided evenly among {replicas} replicas; "
             f"try {replicas * math.ceil(batch_size / replicas)}."
         )
     return iter(strategy.distribute_datasets_from_function(worker_batches))

@@ -220,7 +220,7 @@ def require_space(path: str, num_bytes: int) -> None:
     free = shutil.disk_usage(os.path.dirname(path)).free
     if free < num_bytes:
         raise UserError(
-            f"cannot write {path}: it takes {num_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. Make space and "
+            f"cannot write {path}: it takes {num_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free. Free space and "
             "repeat the command."
         )
 

@@ -1,14 +1,14 @@
-"""A local page to try a model: drop an image, look at the answer, move the constants of the CRF.
+"""A local page to try a model: drop an image, look at the result, and move the sliders of the CRF.
 
   pip install -r requirements-webapp.txt -c constraints.txt
   python -m deeplab_tf.webapp --model=models/voc_animals
 
-Then open http://127.0.0.1:7860/ in a browser. Nothing leaves this machine and nothing comes from a network: no fonts,
-no scripts, no statistics. Only this machine can open the page, and other pages in the same browser cannot use it. On a
-server, forward its port instead of opening it to others:  ssh -L 7860:127.0.0.1:7860 SERVER
+Then open http://127.0.0.1:7860/ in a browser. Nothing leaves this machine, and the page loads nothing from elsewhere:
+no fonts, no scripts, no statistics. Only this machine can open the page, and other websites in the same browser cannot
+use it. On a remote server, forward the port instead of opening it to others:  ssh -L 7860:127.0.0.1:7860 SERVER
 
-The sliders of the CRF begin with the model's own constants. They run the CRF only, not the network; the opacity runs
-neither. --set=crf.sigma_beta=5 keeps a constant that you have found, here and in predict.py and eval.py.
+The sliders of the CRF start at the model's own constants. Moving one runs only the CRF, not the network; the opacity
+runs neither. To keep a constant that you have found, use --set=crf.sigma_beta=5, here and in predict.py and eval.py.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "max_side",
         1024,
-        "Images with a longer side than this, in pixels, are scaled down to it, and the page says so: the CRF takes as "
-        "long as there are pixels. 0 for never; predict.py never does.",
+        "Images with a longer side, in pixels, are scaled down to this, and the page says so, because the time of the "
+        "CRF grows with the pixels. 0 for never; predict.py never scales.",
         lower_bound=0,
     )
     flags.DEFINE_integer("max_megabytes", 20, "Larger files are refused.", lower_bound=1)
     flags.DEFINE_integer(
         "max_megapixels",
         50,
-        "Images of more than so many million pixels are refused before they are decoded, which takes 3 MB for each.",
+        "Images of more million pixels are refused before they are decoded; each million takes 3 MB.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("port", 7860, "Port of the page; 0 for any that is free.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_integer("port", 7860, "Port of the page; 0 for any free port.", lower_bound=0, upper_bound=65535)
     flags.DEFINE_string(
         "host",
         "127.0.0.1",
-        "Address to listen on. With any other than the default, such as 0.0.0.0, other machines can reach the page: it "
-        "wants a token then, which is in the printed address. Nothing is encrypted.",
+        "Address to listen on. With another address, such as 0.0.0.0, other machines can reach the page, and need the "
+        "token in the printed address. The connection is not encrypted.",
     )
     flags.DEFINE_list(
         "names",
         [],
-        "Further names of this machine, such as a container's outside: the page answers to no name but its own.",
+        "More names of this machine, such as the outside name of a container. The page accepts no other names.",
     )
     flags.DEFINE_bool(
         "token",
         False,
-        "Want a token on this machine, too: other people with accounts on it could open the page otherwise.",
+        "Require a token on this machine too, so that other people with accounts on it cannot open the page.",
     )
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     from PIL import Image
 
     if not FLAGS.model:
-        raise UserError("--model is needed: a workdir, or what export.py wrote. Try: --model=models/voc_animals")
+        raise UserError("--model is required: a workdir, or what export.py wrote. Try: --model=models/voc_animals")
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
@@ -110,7 +110,9 @@ def load(path: str) -> ServedModel:
     if loaded.crf_inside:
         without_crf = "this model has the CRF inside."
     elif not loaded.segmenter.has_probabilities:
-        without_crf = "this model answers labels, and the CRF needs probabilities. Take the workdir or a SavedModel."
+        without_crf = (
+            "this model returns labels only, and the CRF needs probabilities. Take the workdir or a SavedModel."
+        )
     return ServedModel(f"{config.experiment} on {config.info.name}", loaded.segmenter, config.crf, without_crf)
 
 

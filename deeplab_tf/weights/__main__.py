@@ -1,11 +1,11 @@
-"""Looks into a weights file, or turns it into this project's format.
+"""Lists the contents of a weights file, or converts it to this project's format.
 
   python -m deeplab_tf.weights inspect FILE
   python -m deeplab_tf.weights convert IN OUT.weights.h5
 
-inspect lists every tensor, and the experiments that the file belongs to. convert loads IN into the network of
---experiment, or of the first that fits, and writes OUT for --weights and --init: smaller than the Caffe file of a
-multi-scale network, and quick to load.
+inspect lists every tensor, and the experiments that the file fits. convert loads IN into the network of --experiment,
+or of the first experiment that it fits, and writes OUT for --weights and --init. OUT is smaller than the Caffe file of
+a multi-scale network, and loads faster.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from deeplab_tf.runtime.command_line import run
 
 def _define_flags() -> None:
     # Inside a function, because absl's flags are global and other commands have some of the same names.
-    flags.DEFINE_string("experiment", "", "convert: the experiment that IN belongs to; by default told from IN.")
+    flags.DEFINE_string("experiment", "", "convert: the experiment of IN. Default: the first one that fits.")
     flags.DEFINE_bool("overwrite", False, "convert: replace OUT.")
 
 

@@ -33,21 +33,21 @@ SUFFIXES = (*_RELEASED, ".weights.h5", ".h5")
 def load_weights(model: DeepLab, path: str | os.PathLike[str], seed: int = 0) -> LoadReport:
     """Sets a model's weights from a file.
 
-    What kind of file it is, its first bytes say, and where they do not, the end of its name, in small letters or
-    capitals. `.weights.h5` is what training writes. `.caffemodel` is a released Caffe network, `.pth`, `.pt` and
-    Lightning's `.ckpt` are what PyTorch saves; `.npz` and `.safetensors` hold arrays under the same names: PyTorch's
-    (`base.layer3.block1.reduce.conv.weight`) or Caffe's (`conv1_1.weight`, `fc8_voc12.bias`), kernels OIHW. Any other
-    `.h5` is a file of Keras applications, see `load_imagenet`. A classifier for another number of classes is
-    skipped, as are ImageNet's classifiers (`fc`, `fc1000`), and the report says so. What wraps all names, such as
-    `model.` or `_orig_mod.`, is left out, and the report says so too.
+    The first bytes of the file determine its kind, or otherwise the ending of its name (case does not matter).
+    Training writes `.weights.h5`. `.caffemodel` is a released Caffe network; `.pth`, `.pt` and Lightning's
+    `.ckpt` are PyTorch files. `.npz` and `.safetensors` hold arrays under PyTorch's names
+    (`base.layer3.block1.reduce.conv.weight`) or Caffe's (`conv1_1.weight`, `fc8_voc12.bias`), with kernels OIHW. Any
+    other `.h5` is a file of Keras applications: see `load_imagenet`. A classifier for a different number of classes is
+    skipped, as are ImageNet's classifiers (`fc`, `fc1000`). A prefix of all names, such as `model.` or `_orig_mod.`, is
+    ignored. The report mentions both.
 
     Args:
         model: from `build_model`.
         path: the file.
-        seed: of the units that VGG's fc6 and fc7 keep of a Keras file.
+        seed: selects the units of VGG's fc6 and fc7 that are kept from a Keras file.
 
     Returns:
-        What was loaded, skipped and missing. Print it.
+        A report of what was loaded, skipped and missing, to be printed.
 
     Raises:
         UserError: no such file, not readable, a name that matches nothing in the model, another shape, or a

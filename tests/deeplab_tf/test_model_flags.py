@@ -89,9 +89,9 @@ def test_best_is_refused_where_there_is_no_workdir(configure):
         ("--weights=w.npz", "--weights has no effect"),
         ("--dataset=voc12", "--dataset has no effect"),
         ("--set=inference.flip=true", "--set=inference.flip=true has no effect"),
-        ("--set=model.scales=0.5", "answers as it was exported"),
-        ("--set=train.precision=bfloat16", "answers as it was exported"),
-        ("--flip", "answers as it was exported"),
+        ("--set=model.scales=0.5", "were fixed at export"),
+        ("--set=train.precision=bfloat16", "were fixed at export"),
+        ("--flip", "were fixed at export"),
     ],
 )
 def test_an_exported_model_refuses_what_it_would_not_follow(configure, monkeypatch, argument, says):

@@ -73,7 +73,7 @@ def test_a_crf_after_labels_or_after_another_crf_is_refused(path):
     with pytest.raises(UserError, match=r"a\.made_up has the CRF inside: leave --crf out"):
         inside.with_crf()
     of_labels = load_segmenter(path(Exported(Description(CONFIG, (0, 0, 0)), labels_of)))
-    with pytest.raises(UserError, match=r"a\.made_up answers labels, and the CRF needs probabilities"):
+    with pytest.raises(UserError, match=r"a\.made_up returns labels only, and the CRF needs probabilities"):
         of_labels.with_crf()
 
 

@@ -82,7 +82,7 @@ def test_an_existing_file_is_kept_and_a_damaged_one_refused(tmp_path, name):
     with pytest.raises(UserError, match=r"is not an (ONNX|OpenVINO) file of export\.py, or is damaged"):
         load_segmenter(str(path))
     export(model, tmp_path, name, overwrite=True)
-    with pytest.raises(UserError, match="answers labels, and the CRF needs probabilities"):
+    with pytest.raises(UserError, match="returns labels only, and the CRF needs probabilities"):
         load_segmenter(str(path)).with_crf()
 
 

@@ -164,7 +164,7 @@ def test_a_size_that_would_be_padded_is_refused_with_the_nearest(size, says):
 
 def test_int8_without_pictures_and_tiles_are_refused(tmp_path):
     model = dilated_network()
-    with pytest.raises(UserError, match="tflite_int8 needs pictures"):
+    with pytest.raises(UserError, match="tflite_int8 needs images"):
         export(model, tmp_path, "tflite_int8")
     with pytest.raises(UserError, match="no tiles inside"):
         export(model, tmp_path, config=dataclasses.replace(CONFIG, inference=InferenceConfig(tile=33, tile_overlap=8)))

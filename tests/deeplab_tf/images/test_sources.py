@@ -56,7 +56,7 @@ def test_several_paths_are_taken_together_and_one_file_once(tree):
     sources = find_sources(["photos", "photos/x/w.mp4", "photos/a.jpg"], "out")
     assert list(sources.images) == ["a", "b", "c"] and list(sources.videos) == ["w"]
     assert sources.left_out["named twice"] == 1
-    with pytest.raises(UserError, match=r"photos/a.jpg and photos/x/a.png would get answers .* with --recursive"):
+    with pytest.raises(UserError, match=r"photos/a.jpg and photos/x/a.png would get results .* with --recursive"):
         find_sources(["photos", "photos/x"], "out")
 
 
@@ -65,8 +65,8 @@ def test_several_paths_are_taken_together_and_one_file_once(tree):
     [
         ("photos/*.xml", "holds no image"),
         ("nowhere.jpg", "--images=nowhere.jpg does not exist; name an image, a video, a folder"),
-        ("empty.txt", "expected a list of images, one path a line, got none"),
-        ("binary.txt", "expected a list of images, one path a line, got other data"),
+        ("empty.txt", "expected a list of images, one path per line, got none"),
+        ("binary.txt", "expected a list of images, one path per line, got other data"),
         ("bare", r"holds no image .* Left out: 1 ending .txt"),
     ],
 )

@@ -174,7 +174,7 @@ def test_a_video_of_unknown_rate_is_written_at_25_frames_a_second(folders, monke
     save_video(folder / "a.mp4")
     monkeypatch.setattr("deeplab_tf.images.video._HIGHEST_RATE", 5.0)
     segment(folder, out, "overlay")
-    assert "does not say its frame rate" in capfd.readouterr().out
+    assert "does not declare its frame rate" in capfd.readouterr().out
     capture = cv2.VideoCapture(str(out / "a_overlay.mp4"))
     assert capture.get(cv2.CAP_PROP_FPS) == 25
     capture.release()
@@ -214,7 +214,7 @@ def test_answers_never_replace_what_is_segmented_nor_each_other(folders):
         find_sources(str(folder / "a.png"), str(folder))
     (folder / "a.jpg").write_bytes(b"")
     assert find_sources(str(folder / "a.jpg"), str(folder)).images == {"a": str(folder / "a.jpg")}
-    with pytest.raises(UserError, match=r"a\.jpg and .*a\.png would get answers of the same names"):
+    with pytest.raises(UserError, match=r"a\.jpg and .*a\.png would get results of the same names"):
         find_sources(str(folder), str(out))
 
 
@@ -237,7 +237,7 @@ def test_probabilities_need_a_model_that_has_them(folders):
     folder, out = folders
     save_image(folder / "a.png")
     labels_only = Segmenter(lambda image: image[..., 0] % 3, INFO, has_probabilities=False)
-    with pytest.raises(UserError, match="answers labels only"):
+    with pytest.raises(UserError, match="returns labels only"):
         segment(folder, out, "probabilities", segmenter=labels_only)
 
 
@@ -341,7 +341,7 @@ def test_files_that_this_command_did_not_write_are_kept(folders):
 
 def test_two_results_of_one_name_are_refused(folders):
     sources = Sources({"a": "a.jpg", "a_mask": "a_mask.jpg"}, {}, True)
-    with pytest.raises(UserError, match=r"a.jpg and a_mask.jpg would both get an answer a_mask.png"):
+    with pytest.raises(UserError, match=r"a.jpg and a_mask.jpg would both have the result a_mask.png"):
         planned_files(sources, "out", ["labels", "mask"])
     assert len(planned_files(sources, "out", ["mask"])) == 2
 
@@ -354,4 +354,4 @@ def test_the_first_notes_are_printed_and_the_others_counted(folders, capfd):
     assert segment(folder, out, "labels") == []
     lines = capfd.readouterr().err.splitlines()
     assert sum("several pages or frames" in line for line in lines) == Notes.SHOWN
-    assert lines[-1] == "note: and so on, 2 more of these."
+    assert lines[-1] == "note: 2 more notes are not shown."

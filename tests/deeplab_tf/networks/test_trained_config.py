@@ -52,7 +52,7 @@ def test_settings_that_trained_weights_do_not_have_are_refused(changes, says):
 def test_what_a_file_of_unknown_training_is_taken_for_is_said(capsys):
     wanted = dataclasses.replace(TRAINED, rates=(3, 6), pool5a=True)
     assert settle(TRAINED, wanted, "some.pth", is_certain=False) == wanted
-    said = "some.pth is taken to have been trained with model.pool5a=True, model.rates=3,6, unlike the experiment.\n"
+    said = "some.pth is assumed to have been trained with model.pool5a=True, model.rates=3,6, unlike the experiment.\n"
     assert capsys.readouterr().out == said
 
 
