@@ -210,7 +210,7 @@ class Checkpoints:
         back = f"goes back to {last[-1]}" if last else "starts from the beginning"
         return (
             "the training has diverged. The same command with a lower --set=optimizer.base_lr (try a tenth) "
-            f"{back}; a head that starts from scratch wants --set=optimizer.name=adam."
+            f"{back}; a head that starts from scratch needs --set=optimizer.name=adam."
         )
 
     def _before_divergence(self) -> list[str]:
@@ -270,7 +270,7 @@ class Checkpoints:
         except FileNotFoundError:
             return _Health()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"{path} cannot be read ({files.reason(error)}): the newest checkpoint is taken for a good one.")
+            print(f"{path} cannot be read ({files.reason(error)}): the newest checkpoint is assumed to be good.")
             return _Health()
 
     def _write_health(self, health: _Health) -> None:

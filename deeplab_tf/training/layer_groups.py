@@ -27,7 +27,7 @@ def freeze(model: DeepLab, groups: Sequence[str]) -> None:
     if not model.trainable_variables:
         raise UserError(
             "train.frozen_layers names every group of layers, so that nothing would be trained. Leave out those that "
-            f"shall learn, of {', '.join(variables)}."
+            f"should be trained, of {', '.join(variables)}."
         )
 
 
@@ -51,7 +51,10 @@ def check_fresh_layers(model: DeepLab, groups: Sequence[str], frozen: Sequence[s
                 "optimizer.classifier_lr_mult. Leave it out."
             )
         if group in frozen:
-            raise UserError(f"{setting}: {group} does not learn, for train.frozen_layers names it too. Take out one.")
+            raise UserError(
+                f"{setting}: {group} is not trained, because train.frozen_layers names it too. "
+                "Remove it from one of them."
+            )
 
 
 def require_groups(model: DeepLab, setting: str, groups: Sequence[str]) -> None:

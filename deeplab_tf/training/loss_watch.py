@@ -77,7 +77,7 @@ class LossWatch:
             self.diverged = True
             return (
                 f"warning: step {step}: the loss is {loss:.4g} and was {usual:.4g}: the training diverges. No "
-                "checkpoint is written until it is back. If it does not come back, stop, and lower optimizer.base_lr."
+                "checkpoint is written until it recovers. If it does not, stop, and lower optimizer.base_lr."
             )
         if self.diverged and self._sane_since is not None and step - self._sane_since + 1 >= PROBATION:
             self.diverged = False
@@ -104,7 +104,7 @@ class LossWatch:
             return self._about_zeros()
         if loss > self._guessing:
             return (
-                f"the loss is {loss:.4g} at the end, and the same answer everywhere costs {self._guessing:.4g}: the "
+                f"the loss is {loss:.4g} at the end, and a uniform guess has {self._guessing:.4g}: the "
                 "network has learned nothing. Train longer, or with another optimizer.base_lr."
             )
         if len(self._last) == _FEW and self._lowest is not None and loss > 2 * self._lowest > 0:
@@ -118,8 +118,8 @@ class LossWatch:
         if self._guessing == 0:
             return "the data set has one class, so that every loss is 0 and the network learns nothing."
         return (
-            f"the last {self._zeros} losses are exactly 0: no pixel of these crops has a label that counts, all are "
-            "ignored, and the network learns nothing. Look at the labels with python -m datasets.check."
+            f"the last {self._zeros} losses are exactly 0: every pixel of these crops is ignored, and the "
+            "network learns nothing. Look at the labels with python -m datasets.check."
         )
 
     def _usual(self, loss: float) -> float:

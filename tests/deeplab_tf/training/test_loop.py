@@ -119,7 +119,7 @@ def test_groups_of_layers_that_are_misspelt_or_have_no_effect_are_refused_and_th
             check(model, ["conv_1"])
     with pytest.raises(UserError, match=r"fc8, the classifier, is multiplied by optimizer\.classifier_lr_mult"):
         check_fresh_layers(model, ["fc8"])
-    with pytest.raises(UserError, match=r"conv1 does not learn, for train\.frozen_layers names it too"):
+    with pytest.raises(UserError, match=r"conv1 is not trained, because train\.frozen_layers names it too"):
         check_fresh_layers(model, ["fc6", "conv1"], frozen=["conv1"])
 
 

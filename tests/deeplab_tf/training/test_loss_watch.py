@@ -67,9 +67,9 @@ def test_the_usual_loss_outlives_the_process():
 
 def test_labels_that_are_all_ignored_are_said_while_it_trains_and_at_the_end():
     watch, said = follow([0.0] * 30)
-    assert len(said) == 1 and "step 10" in said[0] and "no pixel of these crops has a label that counts" in said[0]
-    assert "all are ignored" in watch.verdict()
-    assert "no pixel" in follow([0.0] * 2)[0].verdict()
+    assert len(said) == 1 and "step 10" in said[0] and "every pixel of these crops is ignored" in said[0]
+    assert "is ignored" in watch.verdict()
+    assert "every pixel" in follow([0.0] * 2)[0].verdict()
     assert follow([0.0] * 9 + [0.1] + [0.0] * 9)[1] == []
     assert "the data set has one class" in follow([0.0] * 10, guessing=0.0)[1][0]
 
