@@ -314,10 +314,16 @@ def main(arguments: list[str]) -> None:
     for split in written:
         if not values.ids and complete.get(split.name, split.count) != split.count:
             print(f"note: the complete {split.name} of {values.dataset} has {complete[split.name]} images.")
-    print(f"look: python -m datasets.check --data_dir={values.out}")
-    print(f"next: python train.py --experiment=vgg16_large_fov --data_dir={values.out} --workdir=runs/{values.dataset}")
+    print(command_line.as_typed(f"look: python -m datasets.check --data_dir={values.out}"))
+    train = f"--experiment=vgg16_large_fov --data_dir={values.out} --workdir=runs/{values.dataset}"
+    print(command_line.as_typed(f"next: python train.py {train}"))
+
+
+def command() -> None:
+    """Runs the command: what `python -m datasets.convert` and `deeplab-convert` call."""
+    _define_flags()
+    command_line.run(main, needs_tensorflow=False, takes_other_flags=True)
 
 
 if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main, needs_tensorflow=False, takes_other_flags=True)
+    command()
