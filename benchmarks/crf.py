@@ -78,7 +78,10 @@ def like_a_network(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarra
     height, width = labels.shape
     h, w = (height + 6) // 8 + 1, (width + 6) // 8 + 1
     y, x = np.mgrid[:h, :w]
-    wrong = {int(label): rng.uniform(0.4, 0.9) for label in rng.choice(np.arange(1, num_classes), 2, replace=False)}
+    wrong = {
+        int(label): rng.uniform(0.4, 0.9)
+        for label in rng.choice(np.arange(1, num_classes), min(2, num_classes - 1), replace=False)
+    }
     scores = np.empty((height, width, num_classes), np.float32)
     for label in range(num_classes):
         mask = (np.where(labels == 255, 0, labels) == label).astype(np.float32)
@@ -440,10 +443,15 @@ def measure_curves(scene: Scene, labels: np.ndarray, out: str) -> None:
     draw("crf_threads.svg", threads, {"compiled": by_threads}, "threads")
 
 
+def _shrink(name: str, image: np.ndarray, labels: np.ndarray, times: int) -> tuple[str, np.ndarray, np.ndarray]:
+    labels = np.ascontiguousarray(labels[::times, ::times])
+    return name, cv2.resize(image, labels.shape[::-1], interpolation=cv2.INTER_AREA), labels
+
+
 def main() -> None:
     values = flags.FLAGS
     source = photographs(values.root, values.split, values.images) if values.root else generated(values.images)
-    stored = list(source)
+    stored = [_shrink(*one, values.shrink) for one in source]
     if values.workdir:
         from deeplab_tf import workdir
         from deeplab_tf.inference import probabilities as inference
@@ -487,6 +495,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("root", "", "VOC2012 folder with photographs; generated images without.")
     flags.DEFINE_string("split", "val", "Its split.")
     flags.DEFINE_integer("images", 8, "Images.", lower_bound=1)
+    flags.DEFINE_integer("shrink", 1, "Take images at 1/2, 1/3 ... of their size.", lower_bound=1)
     flags.DEFINE_integer("rounds", 3, "Rounds that count.", lower_bound=1)
     flags.DEFINE_integer("classes", 21, "Classes, without --workdir.", lower_bound=4)
     flags.DEFINE_string("workdir", "", "A trained network for the probabilities.")
