@@ -30,6 +30,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from benchmarks import timing
 from datasets.source import Source
 from datasets.sources import synthetic
 from datasets.stored import tfrecord
@@ -43,6 +44,8 @@ from deeplab_tf.runtime import command_line
 PARAMS = [CrfParams(4, 67, 3, 3, 1), CrfParams(4, 49, 5, 3, 3)]
 # What else was released with, or is used for, the paper's networks, and pydensecrf's own example.
 MORE_PARAMS = [CrfParams(4, 121, 5, 3, 3), CrfParams(5, 67, 3, 3, 3), CrfParams(4, 80, 13, 3, 3)]
+# Images on which `check` compares the TensorFlow ops too, which take a second each.
+_IMAGES_WITH_TF = 4
 SECTIONS = ("one", "steps", "many", "labels", "search", "check", "curves")
 Scene = tuple[str, np.ndarray, np.ndarray]
 """Name, image uint8 [H, W, 3], probabilities float32 [H, W, K]."""
@@ -75,7 +78,10 @@ def like_a_network(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarra
     height, width = labels.shape
     h, w = (height + 6) // 8 + 1, (width + 6) // 8 + 1
     y, x = np.mgrid[:h, :w]
-    wrong = {int(label): rng.uniform(0.4, 0.9) for label in rng.choice(np.arange(1, num_classes), 2, replace=False)}
+    wrong = {
+        int(label): rng.uniform(0.4, 0.9)
+        for label in rng.choice(np.arange(1, num_classes), min(2, num_classes - 1), replace=False)
+    }
     scores = np.empty((height, width, num_classes), np.float32)
     for label in range(num_classes):
         mask = (np.where(labels == 255, 0, labels) == label).astype(np.float32)
@@ -159,13 +165,13 @@ def _constants(params: CrfParams) -> tuple[float, ...]:
 
 
 def measure_steps(scenes: list[Scene]) -> None:
-    """Prints the milliseconds of each step of the compiled backend, on one thread: the best of five."""
-    print("\nsteps of the compiled backend, one thread, ms: the mean over the images of the best of five")
+    """Prints the milliseconds of each step of the compiled backend, on one thread: the best of three."""
+    print("\nsteps of the compiled backend, one thread, ms: the mean over the images of the best of three")
     for params in PARAMS:
         best: dict[str, list[float]] = {}
         for _, image, probabilities in scenes:
             timed: dict[str, list[float]] = {}
-            for _ in range(5):
+            for _ in range(3):
                 for step, milliseconds in _run_steps(image, probabilities, params):
                     timed.setdefault(step, []).append(milliseconds)
             for step, several in timed.items():
@@ -186,17 +192,18 @@ def _run_steps(image: np.ndarray, probabilities: np.ndarray, params: CrfParams) 
     with Team(1) as team:
         compiled.are_distributions(flat)
         yield "check the input", lap()
+        found = compiled.survey_labels(flat, team)
+        order = np.argsort(-found.highest).astype(np.int32)
+        compiled.sum_of_tails(flat, found, order, 4, team)
+        yield "what the choice of labels depends on", lap()
         bilateral = compiled.build_bilateral(image, params.sigma_alpha, params.sigma_beta, "symmetric", team)
         yield "bilateral lattice", lap()
         smoothness = compiled.build_smoothness(height, width, params.sigma_gamma, "symmetric", team)
         yield "smoothness lattice (kept for the size)", lap()
-        likely = np.argsort(-flat.max(axis=0))[:8].astype(np.int32)
-        lap()
         kernels = [(bilateral, params.w1), (smoothness, params.w2)]
-        compiled.update(flat, likely, kernels, params.iterations, team)
-        yield f"{params.iterations} updates of 8 labels", lap()
-        compiled.update(flat, np.arange(num_classes, dtype=np.int32), kernels, params.iterations, team)
-        yield f"{params.iterations} updates of {num_classes}", lap()
+        for count in (4, 8, num_classes):
+            compiled.update(flat, np.sort(order[:count]), kernels, params.iterations, team)
+            yield f"{params.iterations} updates of {count} labels", lap()
 
 
 def measure_many(scenes: list[Scene], rounds: int) -> None:
@@ -252,7 +259,10 @@ def measure_labels(scene: Scene, labels: np.ndarray, rounds: int) -> None:
     print("\n150 classes, (4, 67, 3, 3, 1): labels that take part, seconds compiled and with TensorFlow ops")
     for name, probabilities in (("peaked", peaked), ("flat", flat)):
         takes_part = int((dense_crf(image, probabilities, PARAMS[0]).max((0, 1)) > 0).sum())
-        times = [_best(refine(way), image, probabilities, PARAMS[0], rounds) for way in ("compiled", "tf")]
+        times = [
+            _best(refine(way), image, probabilities, PARAMS[0], rounds if way == "compiled" else 1)
+            for way in ("compiled", "tf")
+        ]
         print(f"{name}: {takes_part} labels, {times[0]:.3f} and {times[1]:.3f}", flush=True)
     likeliest = np.argsort(-flat.max((0, 1)))
     cells = []
@@ -299,42 +309,48 @@ def check(stored: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
 
     print(
         "\nno label left out, to pydensecrf: pixels with equal labels, % (all images together, and the least), and "
-        "the mean difference (the mean, and the largest)"
+        "the mean difference (the mean, and the largest); tf on the first images only"
     )
     for num_classes in (2, 21, 60):
-        for params in [*PARAMS, *MORE_PARAMS]:
-            cells = []
-            scenes = [
-                (image, like_a_network(np.where(labels == 255, 0, labels) % num_classes, num_classes, seed))
-                for seed, (_, image, labels) in enumerate(stored)
-            ]
-            theirs = [call_pydensecrf(*scene, params) for scene in scenes]
-            for backend in ("compiled", "tf"):
-                pairs = [
-                    (*_compare(dense_crf(*scene, params, backend, 0.0), answer), answer[..., 0].size)
-                    for scene, answer in zip(scenes, theirs, strict=True)
-                ]
-                equal, difference, size = np.array(pairs).T
-                cells.append(
-                    f"{backend} {100 * np.average(equal, weights=size):.5f}, {100 * equal.min():.4f}; "
-                    f"{difference.mean():.1e}, {difference.max():.1e}"
-                )
-            print(f"{num_classes} classes, {_constants(params)}: {' | '.join(cells)}", flush=True)
+        found: dict[tuple[CrfParams, str], list[tuple[float, float, int]]] = {}
+        bits = [0, 0]
+        for seed, (_, image, labels) in enumerate(stored):
+            probabilities = like_a_network(np.where(labels == 255, 0, labels) % num_classes, num_classes, seed)
+            for params in [*PARAMS, *MORE_PARAMS]:
+                theirs = call_pydensecrf(image, probabilities, params)
+                for backend in ("compiled", "tf") if seed < _IMAGES_WITH_TF else ("compiled",):
+                    ours = dense_crf(image, probabilities, params, backend, 0.0)
+                    pair = (*_compare(ours, theirs), theirs[..., 0].size)
+                    found.setdefault((params, backend), []).append(pair)
+                    if backend == "compiled":
+                        alone = dense_crf(image, probabilities, params, backend, 0.0, threads=1)
+                        bits[int(np.array_equal(alone, ours))] += 1
+        for (params, backend), pairs in found.items():
+            equal, difference, size = np.array(pairs).T
+            print(
+                f"{num_classes} classes, {_constants(params)}, {backend}, {len(pairs)} images: "
+                f"{100 * np.average(equal, weights=size):.5f}, {100 * equal.min():.4f}; "
+                f"{difference.mean():.1e}, {difference.max():.1e}"
+            )
+        print(
+            f"{num_classes} classes: of {sum(bits)} answers {bits[1]} have the same bits on one thread and on all",
+            flush=True,
+        )
 
     side = 48
     print(f"\non the middle {side} x {side} pixels, 21 classes, to an exact mean field: compiled | pydensecrf")
     for params in [*PARAMS, *MORE_PARAMS]:
-        pairs: list[list[tuple[float, float]]] = [[], []]
+        on_part: list[list[tuple[float, float]]] = [[], []]
         for seed, (_, image, labels) in enumerate(stored):
             top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
             part = np.s_[top : top + side, left : left + side]
             probabilities = like_a_network(labels, 21, seed)[part]
             small = np.ascontiguousarray(image[part]), np.maximum(probabilities, 1e-20)
             exact = brute_force_mean_field(*small, *_constants(params), params.iterations, "symmetric")
-            pairs[0].append(_compare(dense_crf(*small, params, "compiled", 0.0), exact))
-            pairs[1].append(_compare(call_pydensecrf(*small, params), exact))
+            on_part[0].append(_compare(dense_crf(*small, params, "compiled", 0.0), exact))
+            on_part[1].append(_compare(call_pydensecrf(*small, params), exact))
         cells = []
-        for of_column in pairs:
+        for of_column in on_part:
             equal, difference = np.array(of_column).T
             cells.append(f"{100 * equal.mean():.3f}, {100 * equal.min():.3f}; {difference.mean():.1e}")
         print(f"{_constants(params)!s:<20} | {' | '.join(cells)}", flush=True)
@@ -347,13 +363,13 @@ def _compare(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 def best_time(
     scene: Scene, params: CrfParams, min_probability: float, backend: str = "compiled", threads: int | None = None
 ) -> tuple[float, float]:
-    """Returns the least seconds of three rounds, and how far memory grew beyond what was there before, in MB."""
+    """Returns the least seconds of three rounds (tf: one), and how far memory grew beyond what was there, in MB."""
     _, image, probabilities = scene
     way = refine(backend, min_probability=min_probability, threads=threads)
     way(image, probabilities, params)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
-    seconds = _best(way, image, probabilities, params, rounds=3)
+    seconds = _best(way, image, probabilities, params, rounds=1 if backend == "tf" else 3)
     return seconds, memory("VmHWM") - before
 
 
@@ -427,10 +443,15 @@ def measure_curves(scene: Scene, labels: np.ndarray, out: str) -> None:
     draw("crf_threads.svg", threads, {"compiled": by_threads}, "threads")
 
 
+def _shrink(name: str, image: np.ndarray, labels: np.ndarray, times: int) -> tuple[str, np.ndarray, np.ndarray]:
+    labels = np.ascontiguousarray(labels[::times, ::times])
+    return name, cv2.resize(image, labels.shape[::-1], interpolation=cv2.INTER_AREA), labels
+
+
 def main() -> None:
     values = flags.FLAGS
     source = photographs(values.root, values.split, values.images) if values.root else generated(values.images)
-    stored = list(source)
+    stored = [_shrink(*one, values.shrink) for one in source]
     if values.workdir:
         from deeplab_tf import workdir
         from deeplab_tf.inference import probabilities as inference
@@ -448,6 +469,7 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     likely = np.mean([(p.max((0, 1)) >= 0.01).sum() for _, _, p in scenes])
     print(
+        f"{timing.machine()}\n"
         f"{len(scenes)} images of {', '.join(sorted({f'{i.shape[1]}x{i.shape[0]}' for _, i, _ in scenes}))}, "
         f"{scenes[0][2].shape[-1]} classes, {likely:.1f} of them reach 0.01 in an image on average; {cores} cores"
     )
@@ -473,6 +495,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("root", "", "VOC2012 folder with photographs; generated images without.")
     flags.DEFINE_string("split", "val", "Its split.")
     flags.DEFINE_integer("images", 8, "Images.", lower_bound=1)
+    flags.DEFINE_integer("shrink", 1, "Take images at 1/2, 1/3 ... of their size.", lower_bound=1)
     flags.DEFINE_integer("rounds", 3, "Rounds that count.", lower_bound=1)
     flags.DEFINE_integer("classes", 21, "Classes, without --workdir.", lower_bound=4)
     flags.DEFINE_string("workdir", "", "A trained network for the probabilities.")

@@ -1,6 +1,6 @@
 """What predict.py gains by reading, asking the network, refining and writing at the same time.
 
-    python -m benchmarks.prediction --model=models/voc_animals --images=DIR [--num_images=40] [--rounds=3] [--crf]
+    python -m benchmarks.prediction --images=DIR [--num_images=40] [--rounds=3] [--crf [--crf_backend=tf]]
     python -m benchmarks.prediction --model=models/voc_animals --images=DIR --side=128 --batch_sizes=1,4,16
 
 The first compares the same images once one step after the other and once as predict.py does, in turns in one process.
@@ -23,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import cv2
 
 from deeplab_tf import workdir
+from deeplab_tf.crf.backends import BACKENDS
 from deeplab_tf.images import visualize
 from deeplab_tf.images.files import read_pixels
 from deeplab_tf.images.results import Results
@@ -42,12 +43,15 @@ def main() -> None:
     parser.add_argument("--num_images", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--crf", action="store_true")
+    parser.add_argument("--crf_backend", default="auto", choices=BACKENDS)
     parser.add_argument("--side", type=int, default=0, help="of the squares to cut from the images, pixels; 0: none")
     parser.add_argument("--batch_sizes", default="1", help="to compare, with --side")
     arguments = parser.parse_args()
     model, config = workdir.load(arguments.model)
     predict = build_predictor(model, config.inference)
-    segmenter = Segmenter(predict, config.info, crf=config.crf if arguments.crf else None)
+    segmenter = Segmenter(
+        predict, config.info, crf=config.crf if arguments.crf else None, crf_backend=arguments.crf_backend
+    )
     with tempfile.TemporaryDirectory() as folder:
         if arguments.side:
             compare_batches(segmenter, arguments, folder)
@@ -99,7 +103,8 @@ def compare(segmenter: Segmenter, arguments: argparse.Namespace, folder: str) ->
         seconds["overlap"].append(time.monotonic() - begin)
     names = sorted(os.listdir(outs["sequence"]))
     same = filecmp.cmpfiles(outs["sequence"], outs["overlap"], names, shallow=False)[0] == names
-    print(f"{len(images)} images, {'with' if arguments.crf else 'without'} the CRF; the files are equal: {same}")
+    crf = f"with the CRF ({arguments.crf_backend})" if arguments.crf else "without the CRF"
+    print(f"{len(images)} images, {crf}; the files are equal: {same}")
     for name, each in seconds.items():
         median, rounds = statistics.median(each), ", ".join(f"{one:.2f}" for one in each)
         print(f"{name:<10}{median:8.2f} s{len(images) / median:8.2f} images/s   rounds: {rounds}")

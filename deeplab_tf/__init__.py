@@ -24,7 +24,8 @@ The rooms:
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
               what computes it                  backends with_kernels with_tensorflow with_pydensecrf
               compiled kernels                  compiled compiled_lattice compiled_filter compiled_mean_field
-                                                compiled_rows compiled_cache compiled_team
+                                                compiled_choice compiled_rows compiled_cache
+                                                compiled_team
               of hard labels                    hard_labels
     Fig. 5    belief maps                       maps
     Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__

@@ -1,8 +1,8 @@
 """The dense CRF of one image in compiled kernels: lattice and updates of the TensorFlow ops, several times as fast.
 
-Arrays in, arrays out, on any number of threads with equal bits. `dense_crf` checks its arguments and chooses the
-labels; `compiled_lattice`, `compiled_filter` and `compiled_mean_field` hold the kernels. The work on an image goes
-phase by phase; in each, threads write different points or pixels, and every sum has one order.
+Arrays in, arrays out, on any number of threads with equal bits. `with_kernels` chooses the labels; `compiled_lattice`,
+`compiled_filter`, `compiled_mean_field` and `compiled_choice` hold the kernels. The work on an image goes phase by
+phase; in each, threads write different points or pixels, and every sum has one order.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from typing import NamedTuple
 import numpy as np
 
 from deeplab_tf.crf.compiled_cache import compile_kernels
+from deeplab_tf.crf.compiled_choice import PLACES, sum_tails, survey
 from deeplab_tf.crf.compiled_filter import Filter, build_filter_kernels
 from deeplab_tf.crf.compiled_lattice import embed, link, number, place_pixels
-from deeplab_tf.crf.compiled_mean_field import build_mean_field_kernels, check
+from deeplab_tf.crf.compiled_mean_field import check, normalize, pick, spread
 from deeplab_tf.crf.compiled_team import Team
 from deeplab_tf.crf.permutohedral import axis_scales
 
 # Pixels that are sliced and normalised one after the other: they stay in the second-level cache meanwhile.
 _BLOCK = 8192
-_GROUP, _SMALL_GROUP = 8, 4
+# Points of a lattice up to which a row holds two quads of labels; the values of more miss the caches more often.
+_MOST_FOR_TWO = 2**18
 
 
 class Lattice(NamedTuple):
@@ -53,10 +55,61 @@ class Lattice(NamedTuple):
         return self.starts[-1]
 
 
+class Survey(NamedTuple):
+    """What the choice of labels depends on.
+
+    Attributes:
+        factors: float32 [N], one over the sums of the probabilities.
+        highest: float32 [K], the most that a pixel gives each label.
+        is_likeliest: bool [K], whether it is the likeliest of some pixel.
+    """
+
+    factors: np.ndarray
+    highest: np.ndarray
+    is_likeliest: np.ndarray
+
+
 def are_distributions(probabilities: np.ndarray) -> bool:
     """Says whether all of float32 [N, K], C-contiguous, are >= 0 and sum to 1 within 0.01."""
     compile_kernels([check])
     return check(probabilities)
+
+
+def survey_labels(probabilities: np.ndarray, team: Team) -> Survey:
+    """Finds out what the choice of labels depends on, of float32 [N, K]."""
+    compile_kernels([survey, sum_tails])
+    num_pixels, num_classes = probabilities.shape
+    factors = np.empty(num_pixels, np.float32)
+    parts = team.split(num_pixels, _BLOCK)
+    highest = np.zeros((len(parts), num_classes), np.float32)
+    is_likeliest = np.zeros((len(parts), num_classes), np.uint8)
+
+    def work(part: int) -> None:
+        survey(probabilities, *parts[part], factors, highest[part], is_likeliest[part])
+
+    team.run([functools.partial(work, part) for part in range(len(parts))])
+    return Survey(factors, highest.max(axis=0), is_likeliest.max(axis=0) > 0)
+
+
+def sum_of_tails(probabilities: np.ndarray, of: Survey, order: np.ndarray, needed: int, team: Team) -> np.ndarray:
+    """Returns what `pruning.keep_labels` calls together, of float32 [N, K], for places that are `PLACES` labels apart.
+
+    Args:
+        probabilities: float32 [N, K].
+        of: what `survey_labels` found in them.
+        order: int32 [K], the labels.
+        needed: so many of the first do not matter.
+        team: who does it.
+    """
+    parts = team.split(len(probabilities), _BLOCK)
+    together = np.zeros((len(parts), -(-order.size // PLACES)), np.float32)
+    order = np.require(order, np.int32, ["C", "W"])
+
+    def work(part: int) -> None:
+        sum_tails(probabilities, of.factors, order, needed // PLACES, *parts[part], together[part])
+
+    team.run([functools.partial(work, part) for part in range(len(parts))])
+    return together.max(axis=0)
 
 
 def build_bilateral(
@@ -95,45 +148,55 @@ def update(
         float32 [N, K], summing to 1.
     """
     num_pixels, num_classes = probabilities.shape
-    width = _SMALL_GROUP if labels.size <= _SMALL_GROUP else _GROUP
-    groups = -(-labels.size // width)
-    filters, field = build_filter_kernels(width), build_mean_field_kernels(width)
-    compile_kernels([*filters, *field])
+    lattices = [lattice for lattice, _ in kernels]
+    num_quads = -(-labels.size // 4)
+    groups = _group(num_quads, max(lattice.num_points for lattice in lattices))
+    filters = {width: build_filter_kernels(width) for _, width in groups}
+    compile_kernels([pick, normalize, spread, *itertools.chain(*filters.values())])
     labels = np.require(labels, np.int32, ["C", "W"])
     parts = team.split(num_pixels, _BLOCK)
-    q = np.empty((groups * num_pixels, width), np.float32)
-    by_group = q.reshape(groups, num_pixels, width)
-    log_p = np.empty_like(by_group)
+    q = np.empty((num_quads * num_pixels, 4), np.float32)
+    log_p = np.empty_like(q)
     rest = np.empty(num_pixels, np.float32)
 
     def begin(first: int, last: int) -> None:
-        field.pick(probabilities, labels, q, rest, first, last)
-        for unary, beliefs in zip(log_p, by_group, strict=True):
-            np.log(beliefs[first:last], out=unary[first:last])
+        pick(probabilities, labels, q, rest, first, last)
+        for row in range(0, len(q), num_pixels):
+            np.log(q[row + first : row + last], out=log_p[row + first : row + last])
 
     _share(team, begin, parts)
     scales = [lattice.scale * np.float32(weight) for lattice, weight in kernels]
-    lattices = [lattice for lattice, _ in kernels]
-    buffers = [tuple(np.zeros((one.num_points + 1, width), np.float32) for _ in range(2)) for one in lattices]
+    buffers = {width: _make_buffers(lattices, width) for width in filters}
     for iteration in range(iterations):
         with_rest = int(iteration < iterations - 1 and labels.size < num_classes)
-        for group in range(groups):
-            values = _blur(lattices, by_group[group], buffers, filters, team)
+        for quad, width in groups:
+            filter_, first_row = filters[width], quad * num_pixels
+            values = _blur(lattices, q, first_row, buffers[width], filter_, team)
 
             def finish(first: int, last: int) -> None:
                 for start, stop in _blocks(first, last):
-                    source = log_p[group]  # noqa: B023
+                    source = log_p
                     for lattice, scale, of_points in zip(lattices, scales, values, strict=True):  # noqa: B023
-                        where = (source, by_group[group], start, stop)  # noqa: B023
-                        filters.slice(lattice.rows, lattice.weights, of_points, scale, *where)
-                        source = by_group[group]  # noqa: B023
-                    if group == groups - 1:  # noqa: B023
-                        field.normalize(q, rest, with_rest, start, stop)  # noqa: B023
+                        where = (source, q, first_row, start, stop)  # noqa: B023
+                        filter_.slice(lattice.rows, lattice.weights, of_points, scale, *where)  # noqa: B023
+                        source = q
+                    if quad == groups[-1][0]:  # noqa: B023
+                        normalize(q, rest, with_rest, start, stop)  # noqa: B023
 
             _share(team, finish, parts)
     refined = np.empty((num_pixels, num_classes), np.float32)
-    _share(team, functools.partial(field.spread, q, labels, refined), parts)
+    _share(team, functools.partial(spread, q, labels, refined), parts)
     return refined
+
+
+def _group(num_quads: int, num_points: int) -> list[tuple[int, int]]:
+    """Returns the first quad and the width of each group of labels that are filtered together."""
+    together = 2 if num_points <= _MOST_FOR_TWO else 1
+    return [(quad, 4 * min(together, num_quads - quad)) for quad in range(0, num_quads, together)]
+
+
+def _make_buffers(lattices: Sequence[Lattice], width: int) -> list[tuple[np.ndarray, ...]]:
+    return [tuple(np.zeros((lattice.num_points + 1, width), np.float32) for _ in range(2)) for lattice in lattices]
 
 
 def _share(team: Team, work: Callable[[int, int], object], parts: list[tuple[int, int]]) -> None:
@@ -147,11 +210,12 @@ def _blocks(first: int, last: int) -> list[tuple[int, int]]:
 def _blur(
     lattices: Sequence[Lattice],
     q: np.ndarray,
+    first_row: int,
     buffers: Sequence[tuple[np.ndarray, ...]],
     filters: Filter,
     team: Team,
 ) -> list[np.ndarray]:
-    """Splats float32 [N, width] on some lattices and blurs; returns the values of the points, one of each buffer."""
+    """Splats quads of float32 [Q * N, 4], from a row on, and blurs; returns the values of each lattice's points."""
     values = [pair[0] for pair in buffers]
     spare = [pair[1] for pair in buffers]
     classes = [(i, k) for i, lattice in enumerate(lattices) for k in range(len(lattice.starts) - 1)]
@@ -160,7 +224,7 @@ def _blur(
         for i, some in itertools.groupby(classes[first:last], lambda pair: pair[0]):
             lattice, ks = lattices[i], [k for _, k in some]
             points = (lattice.starts[ks[0]], lattice.starts[ks[-1] + 1])
-            filters.splat(q, lattice.rows, lattice.weights, values[i], ks[0], ks[-1] + 1, *points)
+            filters.splat(q, first_row, lattice.rows, lattice.weights, values[i], ks[0], ks[-1] + 1, *points)
 
     _share(team, splat, team.split(len(classes)))
     for axis in range(max(len(lattice.before) for lattice in lattices)):
@@ -263,12 +327,11 @@ def _filter(lattice: Lattice, values: np.ndarray, team: Team) -> np.ndarray:
     """Filters float32 [N]."""
     filters = build_filter_kernels(1)
     column = np.require(values.reshape(-1, 1), np.float32, ["C", "W"])
-    buffers = [tuple(np.zeros((lattice.num_points + 1, 1), np.float32) for _ in range(2))]
-    blurred = _blur([lattice], column, buffers, filters, team)[0]
+    blurred = _blur([lattice], column, 0, _make_buffers([lattice], 1), filters, team)[0]
     filtered = np.zeros_like(column)
 
     def read(first: int, last: int) -> None:
-        filters.slice(lattice.rows, lattice.weights, blurred, lattice.scale, filtered, filtered, first, last)
+        filters.slice(lattice.rows, lattice.weights, blurred, lattice.scale, filtered, filtered, 0, first, last)
 
     _share(team, read, team.split(len(column), _BLOCK))
     return filtered[:, 0]

@@ -24,7 +24,7 @@ Kernels = TypeVar("Kernels")
 
 # Types of arguments: whole numbers, and arrays by type and dimensions, C-contiguous.
 WHOLE, F1, F2 = numba.int64, numba.float32[::1], numba.float32[:, ::1]
-I1, I2, L1, L2 = numba.int32[::1], numba.int32[:, ::1], numba.int64[::1], numba.int64[:, ::1]
+B1, I1, I2, L1, L2 = numba.uint8[::1], numba.int32[::1], numba.int32[:, ::1], numba.int64[::1], numba.int64[:, ::1]
 FROZEN_F2 = numba.types.Array(numba.float32, 2, "C", readonly=True)
 FROZEN_U2 = numba.types.Array(numba.uint8, 2, "C", readonly=True)
 
@@ -72,22 +72,42 @@ def compiled(signature: Any, name: str = "") -> Callable[[Callable[..., Any]], A
 
 
 def compile_kernels(kernels: Iterable[Any]) -> None:
-    """Compiles kernels, or reads them from disk, unless that was done; says so where it takes more than a second."""
+    """Compiles kernels, or reads them from disk, unless that was done; says so where compiling takes over a second."""
     missing = [kernel for kernel in kernels if kernel not in _ready]
     if not missing:
         return
     with _lock:
-        timer = threading.Timer(_PATIENCE, _announce)
-        timer.daemon = True
-        timer.start()
         try:
             for kernel in missing:
                 if kernel not in _ready:
+                    if not isinstance(kernel._cache, _Cache):
+                        _notice.begin()
                     kernel.compile(_signatures[kernel])
                     kernel.disable_compile()
                     _ready.add(kernel)
         finally:
-            timer.cancel()
+            _notice.end()
+
+
+class _Notice:
+    """Says that kernels are compiled, once a process, if that takes long; reading them does not count."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+
+    def begin(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(_PATIENCE, _announce)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+_notice = _Notice()
 
 
 @functools.cache
@@ -142,8 +162,12 @@ class _Cache(caching.FunctionCache):
     _impl_class = _Implementation
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = None
         with contextlib.suppress(OSError):
-            return super().load_overload(sig, target_context)
+            found = super().load_overload(sig, target_context)
+        if found is None:
+            _notice.begin()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):

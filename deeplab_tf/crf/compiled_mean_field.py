@@ -1,39 +1,35 @@
 """Kernels of the mean field around the filtering: compiled by numba, on a range of pixels each.
 
-The labels stand in groups of `width`, four or eight, and a group is an array [N, width]. All groups lie one after the
-other in [G * N, width].
+The labels stand in quads, arrays [N, 4], and all quads lie one after the other in [Q * N, 4].
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 
-from deeplab_tf.crf.compiled_cache import F1, F2, FROZEN_F2, I1, WHOLE, built_once, compiled
-from deeplab_tf.crf.compiled_rows import exp, fill, largest, load, maximum, multiply, store, subtract, total
+from deeplab_tf.crf.compiled_cache import F1, F2, FROZEN_F2, I1, WHOLE, compiled
+from deeplab_tf.crf.compiled_rows import (
+    add,
+    exp,
+    fill,
+    largest_of_quads,
+    load_run,
+    maximum,
+    minus,
+    over,
+    repeat,
+    store_run,
+    times,
+    totals_of_quads,
+)
 
 # log(0) has to be finite: a label given probability 0 can still be won back, at a cost of 46.
 _SMALLEST_PROBABILITY = np.float32(1e-20)
-# Of a label that does not exist and fills up a group.
+# Of a label that does not exist and fills up a quad.
 _NONE = np.float32(1e-30)
-
-
-class MeanField(NamedTuple):
-    """Kernels for groups of one width.
-
-    Attributes:
-        pick: (probabilities [N, K], labels [L], q [G * N, width], rest [N], first pixel, one after the last): writes
-            the probabilities of the labels, and what the others have together, as a distribution.
-        normalize: (q [G * N, width], rest [N], whether the rest takes part, first pixel, one after the last): from
-            logits to probabilities, in place.
-        spread: (q [G * N, width], labels [L], refined [N, K], first pixel, one after the last): the reverse of pick.
-    """
-
-    pick: Any
-    normalize: Any
-    spread: Any
 
 
 @compiled(numba.boolean(FROZEN_F2))
@@ -56,60 +52,104 @@ def check(probabilities: np.ndarray) -> bool:
     return right
 
 
-@built_once
-def build_mean_field_kernels(width: int) -> MeanField:
-    """Returns the kernels for groups of 4 or 8 labels, yet to be compiled."""
+@compiled(numba.void(FROZEN_F2, I1, F2, F1, WHOLE, WHOLE))
+def pick(probabilities: np.ndarray, labels: np.ndarray, q: np.ndarray, rest: np.ndarray, first: int, last: int) -> None:
+    """Writes the probabilities of some labels, and what the others have together, as a distribution.
 
-    @compiled(numba.void(FROZEN_F2, I1, F2, F1, WHOLE, WHOLE), name=f"pick{width}")
-    def pick(
-        probabilities: np.ndarray, labels: np.ndarray, q: np.ndarray, rest: np.ndarray, first: int, last: int
-    ) -> None:
-        num_pixels, num_classes = probabilities.shape
-        groups = q.shape[0] // num_pixels
-        left_out = np.ones(num_classes, np.float32)
+    Args:
+        probabilities: float32 [N, K].
+        labels: int32 [L].
+        q: float32 [Q * N, 4], written.
+        rest: float32 [N], written.
+        first: the first pixel.
+        last: the one after the last.
+    """
+    num_pixels, num_classes = probabilities.shape
+    quads = q.shape[0] // num_pixels
+    left_out = np.ones(num_classes, np.float32)
+    for label in labels:
+        left_out[label] = 0
+    for n in range(first, last):
+        others = np.float32(0)
+        if labels.size < num_classes:
+            for k in range(num_classes):
+                others += left_out[k] * probabilities[n, k]
+        whole = others
         for label in labels:
-            left_out[label] = 0
-        for n in range(first, last):
-            others = np.float32(0)
-            if labels.size < num_classes:
-                for k in range(num_classes):
-                    others += left_out[k] * probabilities[n, k]
-            whole = others
-            for label in labels:
-                whole += max(probabilities[n, label], _SMALLEST_PROBABILITY)
-            factor = np.float32(1) / whole
-            rest[n] = others * factor
-            for i in range(groups * width):
-                value = _NONE
-                if i < labels.size:
-                    value = max(probabilities[n, labels[i]], _SMALLEST_PROBABILITY) * factor
-                q[i // width * num_pixels + n, i % width] = value
+            whole += max(probabilities[n, label], _SMALLEST_PROBABILITY)
+        factor = np.float32(1) / whole
+        rest[n] = others * factor
+        for i in range(quads * 4):
+            value = _NONE
+            if i < labels.size:
+                value = max(probabilities[n, labels[i]], _SMALLEST_PROBABILITY) * factor
+            q[i // 4 * num_pixels + n, i % 4] = value
 
-    @compiled(numba.void(F2, F1, WHOLE, WHOLE, WHOLE), name=f"normalize{width}")
-    def normalize(q: np.ndarray, rest: np.ndarray, with_rest: int, first: int, last: int) -> None:
+
+def _build_softmax(width: int) -> Any:
+    """Returns what turns the logits of width / 4 pixels, from a pixel on, into probabilities."""
+
+    @numba.njit(nogil=True, error_model="numpy")
+    def softmax(q: np.ndarray, quads: int, rest: np.ndarray, with_rest: int, pixel: int) -> None:
         num_pixels = rest.size
-        for n in range(first, last):
-            top = load(q, n, width)
-            for row in range(n + num_pixels, q.shape[0], num_pixels):
-                top = maximum(top, load(q, row, width))
-            most = largest(top)
-            whole = np.float32(0)
-            if with_rest:
-                whole = rest[n] * largest(exp(fill(-most, 4)))
-            for row in range(n, q.shape[0], num_pixels):
-                e = exp(subtract(load(q, row, width), most))
-                store(q, row, e)
-                whole += total(e)
-            factor = np.float32(1) / whole
-            for row in range(n, q.shape[0], num_pixels):
-                store(q, row, multiply(load(q, row, width), factor))
+        zero = fill(np.float32(0), width)
+        top = load_run(q, pixel, width)
+        for quad in range(1, quads):
+            top = maximum(top, load_run(q, pixel + quad * num_pixels, width))
+        top = largest_of_quads(top)
+        whole = zero
+        for quad in range(quads):
+            e = exp(minus(load_run(q, pixel + quad * num_pixels, width), top))
+            store_run(q, pixel + quad * num_pixels, e)
+            whole = add(whole, e)
+        whole = totals_of_quads(whole)
+        if with_rest:
+            whole = add(whole, times(repeat(rest, pixel, width), exp(minus(zero, top))))
+        factor = over(fill(np.float32(1), width), whole)
+        for quad in range(quads):
+            row = pixel + quad * num_pixels
+            store_run(q, row, times(load_run(q, row, width), factor))
 
-    @compiled(numba.void(F2, I1, F2, WHOLE, WHOLE), name=f"spread{width}")
-    def spread(q: np.ndarray, labels: np.ndarray, refined: np.ndarray, first: int, last: int) -> None:
-        num_pixels = refined.shape[0]
-        for n in range(first, last):
-            refined[n, :] = 0
-            for i in range(labels.size):
-                refined[n, labels[i]] = q[i // width * num_pixels + n, i % width]
+    return softmax
 
-    return MeanField(pick, normalize, spread)
+
+# The same operations on as many pixels as fill the widest vector, and on one of those that are left: the same bits.
+_PIXELS = 4
+_softmax_of_several, _softmax_of_one = _build_softmax(4 * _PIXELS), _build_softmax(4)
+
+
+@compiled(numba.void(F2, F1, WHOLE, WHOLE, WHOLE))
+def normalize(q: np.ndarray, rest: np.ndarray, with_rest: int, first: int, last: int) -> None:
+    """Turns logits into probabilities, in place.
+
+    Args:
+        q: float32 [Q * N, 4].
+        rest: float32 [N], what the labels left out have together.
+        with_rest: whether it takes part.
+        first: the first pixel.
+        last: the one after the last.
+    """
+    quads = q.shape[0] // rest.size
+    even = last - (last - first) % _PIXELS
+    for pixel in range(first, even, _PIXELS):
+        _softmax_of_several(q, quads, rest, with_rest, pixel)
+    for pixel in range(even, last):
+        _softmax_of_one(q, quads, rest, with_rest, pixel)
+
+
+@compiled(numba.void(F2, I1, F2, WHOLE, WHOLE))
+def spread(q: np.ndarray, labels: np.ndarray, refined: np.ndarray, first: int, last: int) -> None:
+    """Writes the probabilities of all classes: the reverse of `pick`.
+
+    Args:
+        q: float32 [Q * N, 4].
+        labels: int32 [L].
+        refined: float32 [N, K], written.
+        first: the first pixel.
+        last: the one after the last.
+    """
+    num_pixels = refined.shape[0]
+    for n in range(first, last):
+        refined[n, :] = 0
+        for i in range(labels.size):
+            refined[n, labels[i]] = q[i // 4 * num_pixels + n, i % 4]

@@ -19,7 +19,7 @@ SMALLEST_PROBABILITY = 1e-20
 # less time for eight columns than for twice four.
 _GROUP = 8
 # They are left out in fours: eight take 1.6 times as long as four, and three no less.
-_LEFT_OUT = 4
+LEFT_OUT = 4
 
 
 def refine(
@@ -106,7 +106,7 @@ def update(
     total = tf.reduce_sum(p, axis=0) + rest
     p, rest = p / total, rest / total
     # Up to a multiple: a label that does not exist, and has no chance, costs nothing.
-    missing = -tf.size(labels) % _LEFT_OUT
+    missing = -tf.size(labels) % LEFT_OUT
     labels = tf.pad(labels, [[0, missing]], constant_values=num_classes)
     log_p = tf.transpose(tf.pad(tf.math.log(p), [[0, missing], [0, 0]], constant_values=-100.0))  # [N, L]
     q = tf.transpose(tf.pad(p, [[0, missing], [0, 0]]))  # [N, L]
@@ -139,11 +139,17 @@ def choose_labels(
     Returns:
         int32 [L], the likeliest first.
     """
+    limits = label_limits(total_weight, by_class.shape[0], min_probability)
+    return pruning.choose_labels(by_class, limits, LEFT_OUT)
+
+
+def label_limits(
+    total_weight: tf.Tensor | float, num_classes: int, min_probability: tf.Tensor | float | None
+) -> pruning.Limits:
+    """Returns which labels may be left out; the arguments are those of `choose_labels`."""
     if min_probability is None:
-        limits = pruning.proven_limits(total_weight, by_class.shape[0])
-    else:
-        limits = pruning.given_limits(min_probability)
-    return pruning.choose_labels(by_class, limits, _LEFT_OUT)
+        return pruning.proven_limits(total_weight, num_classes)
+    return pruning.given_limits(min_probability)
 
 
 def _split(columns: tf.Tensor, num_classes: int) -> list[tf.Tensor]:

@@ -88,12 +88,45 @@ def choose_labels(by_class: tf.Tensor, limits: Limits, multiple: int = 1) -> tf.
     num_classes = by_class.shape[0]
     highest = tf.reduce_max(by_class, axis=1)  # [K]
     is_likeliest = tf.reduce_any(by_class >= tf.reduce_max(by_class, axis=0), axis=1)  # [K]
-    order = tf.argsort(tf.where(is_likeliest, highest + 1, highest), direction="DESCENDING", stable=True)  # [K]
-    needed = tf.math.count_nonzero(is_likeliest | (highest >= limits.each), dtype=tf.int32)
-    # What the labels from a place of this order on have together: places 0, multiple, 2 multiple and so on. [S]
+    order, needed = rank_labels(highest, is_likeliest, limits)
     places = tf.range(0, num_classes, multiple)
     later = tf.cast(tf.math.invert_permutation(order) >= places[:, None], tf.float32)  # [S, K]
     together = tf.reduce_max(tf.matmul(later, by_class), axis=1)
-    needed = tf.maximum(needed, multiple * tf.math.count_nonzero(together > limits.together, dtype=tf.int32))
-    kept = -(-needed // multiple) * multiple
-    return order[: tf.minimum(kept, num_classes)]
+    return keep_labels(order, needed, together, limits, multiple)
+
+
+def rank_labels(highest: tf.Tensor, is_likeliest: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
+    """Orders labels by their probability.
+
+    Args:
+        highest: float32 [K], the most that a pixel gives each.
+        is_likeliest: bool [K], whether it is the likeliest of some pixel.
+        limits: which may be left out.
+
+    Returns:
+        int32 [K], all labels, those to keep first, and int32 [], how many of them have to be kept, each by itself.
+    """
+    order = tf.argsort(tf.where(is_likeliest, highest + 1, highest), direction="DESCENDING", stable=True)
+    return order, tf.math.count_nonzero(is_likeliest | (highest >= limits.each), dtype=tf.int32)
+
+
+def keep_labels(
+    order: tf.Tensor, needed: tf.Tensor, together: tf.Tensor, limits: Limits, multiple: int = 1
+) -> tf.Tensor:
+    """Decides how many labels of an order are kept.
+
+    Args:
+        order: int32 [K], as by `rank_labels`.
+        needed: int32 [], likewise.
+        together: float32 [S], the most that the labels from a place of the order on have together in a pixel, for the
+            places 0, multiple, 2 multiple and so on below K. Where fewer labels than needed stand before the place, it
+            does not matter.
+        limits: which may be left out.
+        multiple: so many are kept, or a multiple; or all.
+
+    Returns:
+        int32 [L], the first labels of the order.
+    """
+    is_needed = tf.range(tf.size(together)) * multiple < needed
+    kept = multiple * tf.math.count_nonzero(is_needed | (together > limits.together), dtype=tf.int32)
+    return order[: tf.minimum(kept, tf.size(order))]

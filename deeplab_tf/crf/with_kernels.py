@@ -45,35 +45,55 @@ def refine(
         for w1 in weights:
             kernels = [(bilateral, w1), (smoothness, params.w2)]
             total_weight = sum(weight * lattice.largest_row_sum for lattice, weight in kernels)
-            labels = _choose_labels(flat, min_probability, total_weight)
+            labels = _choose_labels(flat, min_probability, total_weight, team)
             refined.append(compiled.update(flat, labels, kernels, int(params.iterations), team))
     return [one.reshape(probabilities.shape) for one in refined]
 
 
-def _choose_labels(probabilities: np.ndarray, min_probability: float | None, total_weight: float) -> np.ndarray:
+def _choose_labels(
+    probabilities: np.ndarray, min_probability: float | None, total_weight: float, team: Team
+) -> np.ndarray:
     """Returns the labels that the TensorFlow graph would keep, int32, of float32 [N, K]."""
     num_classes = probabilities.shape[1]
     if min_probability == 0:
         return np.arange(num_classes, dtype=np.int32)
-    choose = _trace_choice(num_classes, min_probability is None)
-    return choose(probabilities, np.float32(total_weight), np.float32(min_probability or 0)).numpy()
+    rank, keep = _trace_choice(num_classes, min_probability is None)
+    limits = np.float32(total_weight), np.float32(min_probability or 0)
+    found = compiled.survey_labels(probabilities, team)
+    order, needed = (tensor.numpy() for tensor in rank(found.highest, found.is_likeliest, *limits))
+    return keep(order, needed, compiled.sum_of_tails(probabilities, found, order, int(needed), team), *limits).numpy()
 
 
 @functools.lru_cache(maxsize=16)
-def _trace_choice(num_classes: int, takes_proven_limit: bool) -> Any:
-    """Returns a tf.function from float32 [N, K], the total weight and min_probability to labels, on the processor."""
+def _trace_choice(num_classes: int, takes_proven_limit: bool) -> tuple[Any, Any]:
+    """Returns `rank_labels` and `keep_labels` as tf.functions on the processor.
+
+    Instead of the limits they take the total weight and min_probability.
+    """
     import tensorflow as tf
 
-    from deeplab_tf.crf.mean_field import choose_labels
+    from deeplab_tf.crf import pruning
+    from deeplab_tf.crf.mean_field import LEFT_OUT, label_limits
 
-    def choose(probabilities: tf.Tensor, total_weight: tf.Tensor, min_probability: tf.Tensor) -> tf.Tensor:
+    def rank(highest: tf.Tensor, is_likeliest: tf.Tensor, weight: tf.Tensor, least: tf.Tensor) -> Any:
         with tf.device("CPU"):
-            by_class = tf.transpose(probabilities)
-            by_class /= tf.reduce_sum(by_class, axis=0)
-            return choose_labels(by_class, total_weight, None if takes_proven_limit else min_probability)
+            limits = label_limits(weight, num_classes, None if takes_proven_limit else least)
+            return pruning.rank_labels(highest, is_likeliest, limits)
 
-    signature = [tf.TensorSpec([None, num_classes]), *2 * [tf.TensorSpec([], tf.float32)]]
-    return tf.function(choose, input_signature=signature, autograph=False)
+    def keep(order: tf.Tensor, needed: tf.Tensor, together: tf.Tensor, weight: tf.Tensor, least: tf.Tensor) -> Any:
+        with tf.device("CPU"):
+            limits = label_limits(weight, num_classes, None if takes_proven_limit else least)
+            return pruning.keep_labels(order, needed, together, limits, LEFT_OUT)
+
+    numbers = 2 * [tf.TensorSpec([], tf.float32)]
+    of_labels = [tf.TensorSpec([num_classes], dtype) for dtype in (tf.float32, tf.bool, tf.int32)]
+    together = tf.TensorSpec([-(-num_classes // LEFT_OUT)], tf.float32)
+    return (
+        tf.function(rank, input_signature=[*of_labels[:2], *numbers], autograph=False),
+        tf.function(
+            keep, input_signature=[of_labels[2], tf.TensorSpec([], tf.int32), together, *numbers], autograph=False
+        ),
+    )
 
 
 def _find_smoothness(height: int, width: int, sigma_gamma: float, normalization: str, team: Team) -> Lattice:

@@ -12,8 +12,18 @@ from deeplab_tf.crf import backends, compiled, compiled_cache
 from deeplab_tf.crf.backends import choose_backend
 from deeplab_tf.crf.compiled_filter import build_filter_kernels
 from deeplab_tf.crf.compiled_lattice import link, number
-from deeplab_tf.crf.compiled_mean_field import build_mean_field_kernels
-from deeplab_tf.crf.compiled_rows import exp, largest, load, store, total
+from deeplab_tf.crf.compiled_rows import (
+    exp,
+    largest_of_quads,
+    load,
+    load_quads,
+    load_run,
+    repeat,
+    store,
+    store_quads,
+    store_run,
+    totals_of_quads,
+)
 from deeplab_tf.crf.compiled_team import Team
 from deeplab_tf.crf.dense_crf import dense_crf, sweep_w1
 from deeplab_tf.crf.mean_field import build_bilateral, build_smoothness, embed_pixels
@@ -179,24 +189,74 @@ def test_keys_are_numbered_as_they_come_and_linked_to_all_successors(count):
     )
 
 
-@pytest.mark.parametrize("width", [4, 8])
+@pytest.mark.parametrize("width", [4, 8, 16])
 def test_rows_compute_what_numpy_computes(width):
     @numba.njit
-    def compute(given, exponentials, folded):
+    def compute(given, exponentials, tops, sums):
         for n in range(given.shape[0]):
             row = load(given, n, width)
             store(exponentials, n, exp(row))
-            folded[n, 0] = largest(row)
-            folded[n, 1] = total(row)
+            store(tops, n, largest_of_quads(row))
+            store(sums, n, totals_of_quads(row))
 
-    given = -np.geomspace(1e-6, 86, 100 * width, dtype=np.float32).reshape(100, width)
+    given = -np.geomspace(1e-6, 86, 100 * width, dtype=np.float32)
+    given = np.random.default_rng(1).permutation(given).reshape(100, width)
     given[0] = 0
     given[1] = -1000
-    exponentials, folded = np.empty_like(given), np.empty((100, 2), np.float32)
-    compute(given, exponentials, folded)
+    exponentials, tops, sums = (np.empty_like(given) for _ in range(3))
+    compute(given, exponentials, tops, sums)
     np.testing.assert_allclose(exponentials, np.exp(np.maximum(given, -87).astype(np.float64)), rtol=2e-7)
-    np.testing.assert_array_equal(folded[:, 0], given.max(-1))
-    np.testing.assert_allclose(folded[:, 1], given.sum(-1, dtype=np.float64), rtol=1e-6)
+    quads = given.reshape(-1, 4)
+    np.testing.assert_array_equal(tops.reshape(-1, 4), np.repeat(quads.max(-1, keepdims=True), 4, -1))
+    expected = np.repeat(quads.sum(-1, keepdims=True, dtype=np.float64), 4, -1)
+    np.testing.assert_allclose(sums.reshape(-1, 4), expected, rtol=1e-6)
+
+
+def test_quads_are_read_and_written_where_they_are():
+    @numba.njit
+    def move(quads, numbers, pairs, runs, repeated):
+        store_quads(pairs, 1, 3, load_quads(quads, 2, 5, 8))
+        store_run(runs, 1, load_run(quads, 2, 16))
+        store_run(repeated, 0, repeat(numbers, 1, 16))
+
+    quads = np.arange(40, dtype=np.float32).reshape(10, 4)
+    pairs, runs, repeated = np.zeros((5, 4), np.float32), np.zeros((6, 4), np.float32), np.zeros((4, 4), np.float32)
+    move(quads, np.arange(6, dtype=np.float32), pairs, runs, repeated)
+    np.testing.assert_array_equal(pairs[[1, 4]], quads[[2, 7]])
+    np.testing.assert_array_equal(runs[1:5], quads[2:6])
+    np.testing.assert_array_equal(repeated, np.repeat([[1], [2], [3], [4]], 4, -1))
+    for written, places in ((pairs, [0, 2, 3]), (runs, [0, 5])):
+        assert not written[places].any()
+
+
+@pytest.mark.parametrize("num_classes", [1, 3, 4, 21, 150])
+def test_a_survey_finds_what_the_choice_of_labels_depends_on(num_classes):
+    probabilities = beliefs(10, 130, 127, num_classes).reshape(-1, num_classes)
+    probabilities[:100] *= 0.995
+    probabilities[7, :] = 1 / num_classes  # all are the likeliest of this pixel
+    probabilities[8, num_classes // 2] = 2
+    order = np.random.default_rng(2).permutation(num_classes).astype(np.int32)
+    exact = probabilities / probabilities.sum(-1, keepdims=True)
+    with Team(2) as team:
+        found = compiled.survey_labels(probabilities, team)
+        together = compiled.sum_of_tails(probabilities, found, order, 5, team)
+    np.testing.assert_allclose(found.highest, exact.max(0), rtol=1e-6)
+    assert found.is_likeliest.all()
+    tails = [exact[:, order[start:]].sum(-1).max() for start in range(0, num_classes, 4)]
+    np.testing.assert_allclose(together[1:], tails[1:], rtol=1e-5)
+    probabilities[:, 0], probabilities[7:, 0] = 0, 0
+    with Team(1) as team:
+        likely = compiled.survey_labels(probabilities, team).is_likeliest
+    np.testing.assert_array_equal(likely, (probabilities == probabilities.max(-1, keepdims=True)).any(0))
+
+
+@pytest.mark.parametrize("num_classes", [3, 12, 21])
+def test_no_bit_depends_on_how_many_quads_are_filtered_together(num_classes, monkeypatch):
+    image, probabilities = picture(11, 33, 47), beliefs(12, 33, 47, num_classes)
+    two = dense_crf(image, probabilities, backend="compiled", min_probability=0.0)
+    monkeypatch.setattr(compiled, "_MOST_FOR_TWO", 0)
+    one = dense_crf(image, probabilities, backend="compiled", min_probability=0.0)
+    np.testing.assert_array_equal(one, two)
 
 
 def test_a_team_runs_all_calls_and_raises_what_one_raises():
@@ -213,7 +273,7 @@ def test_a_team_runs_all_calls_and_raises_what_one_raises():
 
 def fresh_kernels():
     """Kernels as a new process would make them."""
-    return [*build_filter_kernels.__wrapped__(4), *build_mean_field_kernels.__wrapped__(4)]
+    return [*build_filter_kernels.__wrapped__(4), *build_filter_kernels.__wrapped__(8)]
 
 
 def test_making_kernels_compiles_nothing_and_compiling_again_reads_the_cache():
@@ -241,14 +301,14 @@ def test_a_cache_that_cannot_be_written_to_is_read_where_it_is_filled_and_done_w
     monkeypatch.setattr(compiled_cache.caching._CacheLocator, "ensure_cache_path", refuse)
     if not filled:
         monkeypatch.setattr(compiled_cache.os.path, "isdir", lambda path: False)
+    capfd.readouterr()
     monkeypatch.setattr(compiled_cache, "_PATIENCE", 0.0)
     compiled_cache._announce.cache_clear()
     kernels = fresh_kernels()
     compiled_cache.compile_kernels(kernels)
     assert sum(sum(kernel.stats.cache_hits.values()) for kernel in kernels) == (len(kernels) if filled else 0)
     assert sorted(tmp_path.rglob("*")) == before
-    if not filled:
-        assert "compiling the dense CRF" in capfd.readouterr().err
+    assert ("compiling the dense CRF" in capfd.readouterr().err) is not filled
 
 
 def test_without_numba_auto_takes_tensorflow_and_compiled_says_what_to_install(monkeypatch):
