@@ -33,7 +33,14 @@ CARD = {
     },
     "confusions": [{"truth": "cat", "predicted": "background", "share": 0.125}],
     "worst": [{"image": "a", "miou": 0.1, "with_crf": 0.2}],
-    "speed": {"network": 0.1, "network, --flip": 0.2, "CRF": 0.5, "machine": "2 cores"},
+    "speed": {
+        "network": 0.1,
+        "network, --flip": 0.2,
+        "CRF": 0.5,
+        "images": 20,
+        "date": "2026-11-30",
+        "machine": "2 cores",
+    },
     "megabytes": 8.04,
 }
 
@@ -46,6 +53,7 @@ def test_the_card_tells_the_figures():
     assert "| --crf --flip | 75.00 |  | 50.00 |" in lines
     assert "| network | 25.00 |  | 100.00 |" in lines
     assert "12.50 % of cat is taken for background" in text and "8.0 MB" in text
+    assert "0.10 s an image" in text and "2 cores, 2026-11-30; medians of 20 images" in " ".join(text.split())
 
 
 def test_figures_replace_the_ones_before_and_nothing_else():
@@ -96,5 +104,6 @@ def test_a_network_is_measured_with_and_without_crf_and_mirror_and_its_card_writ
     mious = {name: entry["miou"] for name, entry in card["settings"].items()}
     assert tuple(mious) == model_card.SETTINGS and len(set(mious.values())) == 4
     assert sum(entry["objects"] for entry in card["sizes"]["--crf"].values()) > 0
+    assert card["speed"]["images"] == 2 and all(card["speed"][name] > 0 for name in ("network", "CRF"))
     readme = (folder / "README.md").read_text()
     assert readme.startswith("# toy\n") and model_card.render(card, "").splitlines()[5] in readme
