@@ -33,6 +33,8 @@ from deeplab_tf.runtime.threads import map_in_order
 TABLE_FILE = "crf_search.json"
 TEXT_FILE = "crf_search.txt"
 PICTURE_FILE = "crf_search.png"
+FEW_IMAGES = 20
+"""Fewer do not say much about others."""
 _STORE_FOLDER = "crf_search_probabilities"
 
 
@@ -182,6 +184,13 @@ def search(
     files.write_text(os.path.join(out_dir, TEXT_FILE), text)
     files.write_atomically(os.path.join(out_dir, PICTURE_FILE), lambda path: _draw(scored, path))
     table.finish(dataclasses.asdict(best), before)
+    if len(paths) < FEW_IMAGES:
+        gain = 100 * (scored[0].miou - before["start"])
+        print(
+            f"warning: {len(paths)} images are few for a search: the gain of {gain:.2f} points may be of these images"
+            f" only. Score other images, or search on {FEW_IMAGES} or more. The constants before were {params};"
+            f" --set=crf.w1={params.w1:g} and the like bring them back."
+        )
     shutil.rmtree(folder)
     return best
 

@@ -162,9 +162,11 @@ def _read_description(path: str) -> Description:
 
 def tf_lite_interpreter(**source: Any) -> Any:
     """Builds TensorFlow's own interpreter, which says that it will move to another package (ai-edge-litert)."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), native_messages.held_back():  # the latter of the XNNPACK delegate
         warnings.simplefilter("ignore")
-        return tf.lite.Interpreter(num_threads=os.cpu_count(), **source)
+        interpreter = tf.lite.Interpreter(num_threads=os.cpu_count(), **source)
+        interpreter.allocate_tensors()
+    return interpreter
 
 
 def _convert(
@@ -229,7 +231,6 @@ def _archive(texts: dict[str, str]) -> bytes:
 
 
 def _interpret(interpreter: Any) -> Callable[[np.ndarray], np.ndarray]:
-    interpreter.allocate_tensors()
     [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
     if taken["dtype"] != np.uint8 or len(taken["shape"]) != 4:
         raise ValueError(f"expected an input uint8 [1, H, W, 3], got {taken['dtype'].__name__} {taken['shape']}.")

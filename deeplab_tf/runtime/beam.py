@@ -144,16 +144,17 @@ def show_finished(
     """
     ended = threading.Event()
 
-    def done() -> Iterator[None]:
+    def done() -> Iterator[int]:
         left, last = dict(sizes), False
         while left and not last:
             last = ended.wait(poll_seconds)
-            for name in finished():
-                yield from [None] * left.pop(name, 0)
+            new = sum(left.pop(name, 0) for name in finished())
+            if new:
+                yield new
 
     def show() -> None:
         with contextlib.suppress(UserError):  # the steps meet it too
-            for _ in show_progress(done(), sum(sizes.values()), unit):
+            for _ in show_progress(done(), sum(sizes.values()), unit, images_of=int):
                 pass
 
     thread = threading.Thread(target=show, daemon=True)

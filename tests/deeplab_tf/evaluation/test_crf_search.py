@@ -66,8 +66,10 @@ def test_the_start_wins_where_it_is_best_and_no_constant_becomes_zero():
     assert min(min(one.constants) for one in scored) > 0
 
 
-def test_the_search_finds_constants_that_put_the_border_where_the_colours_change(tmp_path):
+def test_the_search_finds_constants_that_put_the_border_where_the_colours_change(tmp_path, capsys):
     best = run(tmp_path)
+    said = capsys.readouterr().out
+    assert "warning: 3 images are few for a search" in said and "The constants before were w1 " in said
     table = json.loads((tmp_path / crf_search.TABLE_FILE).read_text())
     assert best.w1 >= 5 and best.sigma_beta < 100
     assert (best.w2, best.sigma_gamma, best.iterations) == (0.5, 1, 3)
