@@ -14,6 +14,13 @@ from deeplab_tf.runtime.command_line import run
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", "", "Network and solver, such as vgg16_large_fov or resnet101_aspp_msc.")
+flags.DEFINE_bool("list_experiments", False, "Show the experiments: network, weights, and for whom each is. Then stop.")
+flags.DEFINE_string(
+    "config",
+    "",
+    "YAML or JSON file of settings, such as another workdir's config.json or a part of it: experiment, model, train, "
+    "optimizer, crf, inference. --recipe and --set come after it.",
+)
 flags.DEFINE_string(
     "recipe",
     "",
@@ -43,6 +50,7 @@ flags.DEFINE_bool(
     False,
     "Do everything once, say what memory, disk and time the whole training would take, and leave nothing behind.",
 )
+flags.DEFINE_bool("other_data", False, "Continue a workdir that was trained on other images, too.")
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_enum(
     "strategy", "auto", ["auto", "one_device", "mirrored", "multi_worker"], "How devices are used (tf.distribute)."
@@ -67,14 +75,19 @@ def main() -> None:
     from datasets.stored import tfrecord
     from deeplab_tf import config as configs
     from deeplab_tf.experiments import apply_recipe, experiment_config
-    from deeplab_tf.training import dry_run
+    from deeplab_tf.training import catalogue, config_file, dry_run
     from deeplab_tf.training import loop as training
     from deeplab_tf.training.defaults import with_iterations
     from deeplab_tf.training.idle_settings import idle_settings
     from deeplab_tf.training.trained_images import Images, TrainingData
     from deeplab_tf.training.validation import ValidationSplit
 
-    config = apply_recipe(experiment_config(FLAGS.experiment), FLAGS.recipe)
+    if FLAGS.list_experiments:
+        print(catalogue.table())
+        return
+    written = config_file.read(FLAGS.config) if FLAGS.config else {}
+    config = experiment_config(config_file.experiment_of(written, FLAGS.config, FLAGS.experiment))
+    config = apply_recipe(config_file.apply(config, written, FLAGS.config), FLAGS.recipe)
     config = configs.override(config, FLAGS["set"].value)
     if not FLAGS.data_dir or not FLAGS.workdir:
         raise UserError("--data_dir and --workdir are needed: the folder of datasets.convert, and one for this run.")
@@ -114,7 +127,20 @@ def main() -> None:
         stored = functools.partial(pipeline.evaluation_examples, FLAGS.data_dir, FLAGS.eval_split, described.skipped)
         # Read when it is needed: the devices have to be set up first.
         validation_split = ValidationSplit(FLAGS.eval_split, described.count, lambda: stored().as_numpy_iterator())
-    how = {"init": FLAGS.init, "strategy_name": FLAGS.strategy, "validation_split": validation_split}
+    shards = "".join(file.sha256 for file in manifest.split(split).files)
+    data = TrainingData(
+        FLAGS.data_dir,
+        split,
+        {name: Images(other.ids, other.image_hashes()) for name, other in manifest.splits.items()},
+        contents=hashlib.sha256(shards.encode()).hexdigest(),
+    )
+    how = {
+        "init": FLAGS.init,
+        "strategy_name": FLAGS.strategy,
+        "validation_split": validation_split,
+        "data": data,
+        "other_data": FLAGS.other_data,
+    }
     with contextlib.ExitStack() as stack:
         for name in splits:
             stack.enter_context(tfrecord.naming_damage(manifest, name))
@@ -127,14 +153,7 @@ def main() -> None:
                 "eval_split": FLAGS.eval_split,
                 "strategy": FLAGS.strategy,
             }
-            shards = "".join(file.sha256 for file in manifest.split(split).files)
-            data = TrainingData(
-                FLAGS.data_dir,
-                split,
-                {name: Images(other.ids, other.image_hashes()) for name, other in manifest.splits.items()},
-                contents=hashlib.sha256(shards.encode()).hexdigest(),
-            )
-            training.train(config, FLAGS.workdir, make_batches, **how, run=run_info, data=data)
+            training.train(config, FLAGS.workdir, make_batches, **how, run=run_info)
 
 
 if __name__ == "__main__":

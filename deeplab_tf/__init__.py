@@ -33,6 +33,7 @@ The rooms:
     Sec. 4    training        training/         loop step losses optimizer averaging checkpoints validation
               looks after it                    layer_groups loss_watch trained_images idle_settings defaults
               what a user sees                  dry_run summary progress loss_file curves stop_signals out_of_memory
+                                                catalogue config_file
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
               object sizes                      sizes
@@ -56,6 +57,7 @@ The names below are loaded when they are first used, so `import deeplab_tf` does
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -123,9 +125,23 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    with contextlib.nullcontext() if "tensorflow" in sys.modules else _without_start_up_messages():
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    value = getattr(module, name)
     globals()[name] = value
     return value
+
+
+def _without_start_up_messages() -> contextlib.AbstractContextManager[None]:
+    """Keeps from the terminal what TensorFlow says of CUDA while it is imported, and later of a machine without it."""
+    from deeplab_tf.runtime import native_messages
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        os.fstat(2)
+    except OSError:  # a program without a stderr
+        return contextlib.nullcontext()
+    return contextlib.nullcontext() if sys.stderr is None else native_messages.held_back()
 
 
 def __dir__() -> list[str]:

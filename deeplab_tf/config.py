@@ -7,7 +7,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deeplab_tf.crf.params import CrfParams
@@ -367,6 +367,52 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         except ValueError as error:
             raise UserError(f"--set={assignment:.200}: {error}") from error
     return config
+
+
+def merged(config: Config, sections: Mapping[str, Any], source: str) -> Config:
+    """Applies fields of a file: {"train": {"iterations": 1400}}.
+
+    Args:
+        config: the experiment.
+        sections: fields by section. A text may stand for a number, for YAML takes 1e-4 for one.
+        source: what to call the file in messages.
+
+    Returns:
+        A new configuration.
+
+    Raises:
+        UserError: a section that holds no fields, an unknown field, a value of the wrong type or out of range.
+    """
+    for section_name, fields in sections.items():
+        section = getattr(config, section_name)
+        hints = typing.get_type_hints(type(section))
+        if not isinstance(fields, Mapping):
+            raise UserError(
+                f"{source}: {section_name} should hold fields, such as {next(iter(hints))}; got {fields!r:.60}."
+            )
+        unknown = [name for name in fields if name not in hints]
+        if unknown:
+            raise UserError(
+                f"{source}: there is no {section_name}.{unknown[0]!s:.60}{did_you_mean(str(unknown[0]), hints)}: "
+                f"{section_name} has {', '.join(hints)}."
+            )
+        try:
+            values = {name: _from_file(f"{section_name}.{name}", value, hints[name]) for name, value in fields.items()}
+            config = dataclasses.replace(config, **{section_name: dataclasses.replace(section, **values)})
+        except ValueError as error:
+            raise UserError(f"{source}: {str(error).rstrip('.')}.") from error
+    return config
+
+
+def _from_file(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, list | tuple) and isinstance(kind, types.GenericAlias):
+        return tuple(_from_file(name, item, typing.get_args(kind)[0]) for item in value)
+    if isinstance(value, str) and kind in (int, float):
+        try:
+            return _parse(value, kind)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return _typed(name, value, kind)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -71,7 +71,9 @@ def experiment_config(name: str | None) -> Config:
         UserError: no or an unknown name.
     """
     if not name:
-        raise UserError(f"--experiment is missing: choose one of {', '.join(EXPERIMENTS)}.")
+        raise UserError(
+            f"--experiment is missing: choose one of {', '.join(EXPERIMENTS)} (train.py --list_experiments)."
+        )
     if name not in EXPERIMENTS:
         raise UserError(
             f"there is no experiment {name!r}{did_you_mean(name, EXPERIMENTS)}: choose one of {', '.join(EXPERIMENTS)}."

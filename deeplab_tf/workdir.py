@@ -42,28 +42,55 @@ def locked(workdir: str) -> Iterator[None]:
     Raises:
         UserError: another process trains there, or the folder cannot be written.
     """
+    made = not os.path.isdir(workdir)
     files.make_folder(workdir, "--workdir")
     path = os.path.join(workdir, LOCK_FILE)
+    descriptor = _open_locked(path, workdir)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(f"cannot write to the folder --workdir={workdir}: {error.strerror}.") from error
-    try:
-        try:
-            cannot_lock = files.lock(descriptor)
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            raise UserError(f"{holder} is training in {workdir}; wait for it, or name another --workdir.") from None
-        if cannot_lock:
-            print(
-                f"{workdir} cannot be locked ({cannot_lock.strerror}): see to it that only one training writes there."
-            )
         with contextlib.suppress(OSError):  # of use to readers only, and the disk may be full
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
+        with contextlib.suppress(OSError):
+            os.remove(path)  # while it is locked still, see _open_locked
         os.close(descriptor)
+        if made:
+            with contextlib.suppress(OSError):  # there is something in it
+                os.rmdir(workdir)
+
+
+def _open_locked(path: str, workdir: str) -> int:
+    """Opens the lock file of a workdir, locks it and returns its descriptor.
+
+    Raises:
+        UserError: another process trains there, or the folder cannot be written.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(f"cannot write to the folder --workdir={workdir}: {error.strerror}.") from error
+        try:
+            cannot_lock = files.lock(descriptor)
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise UserError(f"{holder} is training in {workdir}; wait for it, or name another --workdir.") from None
+        if cannot_lock:
+            print(
+                f"{workdir} cannot be locked ({cannot_lock.strerror}): see to it that only one training writes there."
+            )
+        # The process before may have removed the file between these two lines: then another process locks a new one.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)
+
+
+def has_checkpoints(workdir: str) -> bool:
+    """Says whether a training has begun in a workdir."""
+    return bool(glob.glob(os.path.join(glob.escape(workdir), "checkpoints", "step-*")))
 
 
 def check_workdir(workdir: str, config: Config, run: dict[str, Any]) -> None:
@@ -79,9 +106,7 @@ def check_workdir(workdir: str, config: Config, run: dict[str, Any]) -> None:
     Raises:
         UserError: it holds another experiment, network or data set.
     """
-    trained = glob.glob(os.path.join(workdir, "checkpoints", "step-*")) or os.path.exists(
-        os.path.join(workdir, WEIGHTS_FILE)
-    )
+    trained = has_checkpoints(workdir) or os.path.exists(os.path.join(workdir, WEIGHTS_FILE))
     if not trained or not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
         return
     before = read_config(workdir)

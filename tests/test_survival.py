@@ -206,6 +206,8 @@ def test_validation_keeps_the_best_weights_and_goes_on_after_a_kill(tmp_path):
     assert status == 0 and "resuming at step 10" in said, said
     results = [json.loads((tmp_path / name / "validation.json").read_text()) for name in ("straight", "killed")]
     assert results[0] == results[1] and [entry["step"] for entry in results[0]["history"]] == [5, 10, 15, 20]
+    tables = [(tmp_path / name / "loss.csv").read_bytes() for name in ("straight", "killed")]
+    assert tables[0] == tables[1] and tables[0].count(b"\n") == 21
     best = results[0]["best"]
     assert best == max(results[0]["history"], key=lambda entry: entry["miou"])
     assert (tmp_path / "killed" / "best.weights.h5").is_file()

@@ -54,7 +54,8 @@ def _draw_loss(axis: Any, losses: Losses) -> None:
         axis.plot(*_thinned(steps, values), color="tab:blue", alpha=0.3, linewidth=0.8, label="loss of an update")
     if window > 1:
         smooth = np.convolve(values, np.full(window, 1 / window), mode="valid")
-        axis.plot(*_thinned(steps[window - 1 :], smooth), color="tab:blue", label=f"mean of {window} updates")
+        middle = steps[window // 2 :][: len(smooth)]
+        axis.plot(*_thinned(middle, smooth), color="tab:blue", label=f"mean of {window} updates")
     if len(values):
         # One loss of a start or of a divergence is not to flatten all others.
         axis.set_ylim(0, 1.1 * float(np.quantile(values, 0.995)) or 1)

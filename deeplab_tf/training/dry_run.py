@@ -20,12 +20,13 @@ from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import devices, memory, tf_config
 from deeplab_tf.runtime.devices import MakeBatches
-from deeplab_tf.training import defaults
+from deeplab_tf.training import defaults, trained_images
 from deeplab_tf.training import summary as training_report
 from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.loop import build, initialise
 from deeplab_tf.training.out_of_memory import remedies
 from deeplab_tf.training.step import build_train_step
+from deeplab_tf.training.trained_images import TrainingData
 from deeplab_tf.training.validation import Validation, ValidationSplit
 
 
@@ -37,6 +38,8 @@ def rehearse(
     init: str,
     strategy_name: str = "auto",
     validation_split: ValidationSplit | None = None,
+    data: TrainingData | None = None,
+    other_data: bool = False,
 ) -> None:
     """Does everything that `training.train` with these arguments would do, once, and prints what the whole would take.
 
@@ -53,6 +56,8 @@ def rehearse(
         )
     strategy = devices.build_strategy(strategy_name)
     workdirs.check_workdir(workdir, config, {})
+    if data and not other_data and workdirs.has_checkpoints(workdir):
+        trained_images.refuse_other_data(workdir, data)
     parent = _existing_parent(workdir)
     if not os.access(parent, os.W_OK):
         raise UserError(f"cannot make the folder --workdir={workdir}: {parent} cannot be written.")

@@ -51,6 +51,7 @@ def train(
     validation_split: ValidationSplit | None = None,
     run: dict[str, Any] | None = None,
     data: TrainingData | None = None,
+    other_data: bool = False,
 ) -> None:
     """Trains, or resumes, until `workdir` holds model.weights.h5.
 
@@ -63,10 +64,11 @@ def train(
         validation_split: scored every `train.eval_every` updates; None for not.
         run: what else config.json is to say about this run: the data folder, the split.
         data: which images the splits hold, to notice later what was trained on; None for not.
+        other_data: continue a workdir that was trained on other images, too.
 
     Raises:
-        UserError: bad settings or files, a workdir in use, a full disk, too little memory, or a training that has
-            diverged.
+        UserError: bad settings or files, a workdir in use or of other data, a full disk, too little memory, or a
+            training that has diverged.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
     """
     strategy = devices.build_strategy(strategy_name)
@@ -80,6 +82,8 @@ def train(
         if chief:
             stack.enter_context(workdirs.locked(workdir))
             workdirs.check_workdir(workdir, config, run)
+            if data and not other_data and workdirs.has_checkpoints(workdir):
+                trained_images.refuse_other_data(workdir, data)
             check_init(init)
         model, optimizer = build(config, strategy)
         checkpoints = Checkpoints(workdir, model, optimizer, config.train.keep_checkpoints)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deeplab_tf.dataset_info import require_fields
+from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import files
 
 TRAINED_FILE = "trained_images.json.gz"
@@ -118,6 +119,33 @@ class TrainedImages:
         return (
             f"{changed}; {', '.join(moved)} were trained on, and scores there say little about new images. Train anew "
             "in another --workdir for scores that do."
+        )
+
+
+def refuse_other_data(workdir: str, data: TrainingData) -> None:
+    """Refuses to continue a workdir on other data: most of its images are in no split of the folder.
+
+    More images, and images that moved from split to split, are no other data.
+
+    Args:
+        workdir: one with checkpoints.
+        data: what the training is about to see.
+
+    Raises:
+        UserError: it is other data.
+    """
+    known = read(workdir)
+    if known is None or not known.now.ids:
+        return
+    left = known.now
+    for images in data.splits.values():
+        left = left.without(images)
+    gone, all_of_them = len(left.ids), len(known.now.ids)
+    if 2 * gone > all_of_them:
+        raise UserError(
+            f"{workdir} was trained on other data: {gone} of its {all_of_them} images are in no split of"
+            f" {data.data_dir}. Name another --workdir; or --init={workdir} with another one, to begin with its"
+            " weights; or --other_data, to continue it all the same."
         )
 
 

@@ -73,3 +73,15 @@ def test_keras_runs_on_tensorflow_whatever_its_settings_say():
         [sys.executable, "-c", IMPORT.format(before=loaded)], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 1 and "Keras runs on jax here, and deeplab_tf needs TensorFlow" in done.stderr
+
+
+def test_a_program_that_uses_the_library_hears_nothing_of_cuda():
+    code = "import deeplab_tf as dl; dl.AtrousConv2D; import tensorflow as tf; tf.config.list_physical_devices()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_program_without_a_stderr_can_use_the_library():
+    code = "import os, sys; os.close(2); import deeplab_tf; print(deeplab_tf.CrfParams().w1)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "4.0\n")

@@ -17,6 +17,7 @@ from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import experiment_config
 from deeplab_tf.networks.deeplab import build_network
+from deeplab_tf.runtime import files
 from deeplab_tf.training import dry_run, trained_images, validation
 from deeplab_tf.training import loop as training
 from deeplab_tf.training import step as train_step
@@ -31,10 +32,18 @@ def train(tmp_path, monkeypatch):
     """Trains the tiny network in tmp_path / "w"."""
     monkeypatch.setattr(training, "build_network", use_tiny_network())
 
-    def run(how=training.train, workdir=tmp_path / "w", init="none", batches=batches_of, data=None, **settings):
+    def run(
+        how=training.train,
+        workdir=tmp_path / "w",
+        init="none",
+        batches=batches_of,
+        data=None,
+        other_data=False,
+        **settings,
+    ):
         config = configure(deterministic="false", **settings)
         validate = {"validation_split": validation_split(2)} if "eval_every" in settings else {}
-        more = {"data": data} if data else {}
+        more = {"data": data, "other_data": other_data} if data else {}
         how(config, str(workdir), batches(config), init=init, strategy_name="one_device", **validate, **more)
         return workdir
 
@@ -44,7 +53,7 @@ def train(tmp_path, monkeypatch):
 def test_a_training_leaves_weights_checkpoints_scores_and_all_that_repeats_it(train, capsys):
     workdir = train(iterations=4, save_every=2, keep_checkpoints=1, eval_every=2)
     assert {path.name for path in workdir.iterdir() if "tfevents" not in path.name} == {
-        *(".lock", "best.weights.h5", "checkpoints", "config.json", "curves.png", "loss.csv", "model.weights.h5"),
+        *("best.weights.h5", "checkpoints", "config.json", "curves.png", "loss.csv", "model.weights.h5"),
         "validation.json",
     }
     assert {path.stem for path in (workdir / "checkpoints").iterdir()} == {"step-4", "health"}
@@ -112,8 +121,9 @@ def test_a_start_that_failed_does_not_block_another_experiment(train, tmp_path):
     with pytest.raises(UserError, match="no weights file"):
         train(init=str(tmp_path / "nothing.npz"))
     workdir = tmp_path / "w"
-    assert sorted(os.listdir(workdir)) == [".lock"]
+    assert not workdir.exists()
     # One that failed at its first step has left its settings, and nothing that was trained.
+    workdir.mkdir()
     workdirs.write_config(str(workdir), configure(), {})
     other = configure()
     other = training.Config(**{**vars(other), "experiment": "vgg16_aspp_s"})
@@ -307,6 +317,20 @@ def test_a_resume_says_that_images_which_were_trained_on_are_now_validated_on(tr
     assert trained_images.read(str(workdir)).everything().ids == ("x", "y")
 
 
+def test_a_workdir_of_other_data_is_refused_unless_told(train, capsys):
+    def data(train, val):
+        return TrainingData("d", "train", {"train": Images(tuple(train), None), "val": Images(tuple(val), None)})
+
+    workdir = train(iterations=1, data=data("abc", "de"))
+    says = r"was trained on other data: 2 of its 3 images are in no split of d\. .*--init=\S*w with another one"
+    for how in (training.train, dry_run.rehearse):
+        with pytest.raises(UserError, match=says):
+            train(how, iterations=2, data=data("axy", "z"))
+    train(iterations=2, data=data("axyz", "b"))  # b moved to val
+    train(iterations=3, data=data("pqr", "s"), other_data=True)
+    assert trained_images.read(str(workdir)).now.ids == tuple("pqr")
+
+
 def test_ignored_labels_are_told_of_while_it_trains(train, capsys):
     def ignored(config):
         make_batches = batches_of(config)
@@ -330,6 +354,20 @@ def test_a_workdir_in_use_is_refused_and_the_user_told_by_whom(tmp_path):
         pass
     with workdirs.locked(str(tmp_path)):
         pass
+
+
+def test_a_lock_that_its_holder_removed_before_this_process_had_it_is_not_taken_for_one(tmp_path, monkeypatch):
+    lock, removed = files.lock, []
+
+    def late(descriptor, *patience):
+        if not removed:
+            removed.append((tmp_path / ".lock").unlink())
+        return lock(descriptor, *patience)
+
+    monkeypatch.setattr(files, "lock", late)
+    with workdirs.locked(str(tmp_path)):
+        assert removed and (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert not (tmp_path / ".lock").exists() and tmp_path.exists()
 
 
 def test_the_best_weights_are_those_of_the_best_score_and_scores_survive_a_restart(tmp_path, monkeypatch):
