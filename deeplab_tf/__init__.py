@@ -14,13 +14,14 @@ The rooms:
 
     paper                     room              files
     Sec. 3.1  atrous conv.    layers/           atrous atrous_depthwise depthwise_gradient winograd
-              other layers                      conv_batch_norm pooling dropout resize portable
+              other layers                      conv_batch_norm pooling dropout resize sum portable
+                                                scales rgb
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet
               what each says                    backbone pretrained
     Sec. 3.1  finer stride                      restride trained_config
     Sec. 3.2  LargeFOV, ASPP                    aspp
-    Sec. 3.2  several scales                    deeplab
+    Sec. 3.2  several scales                    deeplab update steps
     Sec. 3.3  dense CRF       crf/              params dense_crf mean_field pruning permutohedral
               what computes it                  backends with_kernels with_tensorflow with_pydensecrf
               compiled kernels                  compiled compiled_lattice compiled_filter compiled_mean_field
@@ -30,12 +31,12 @@ The rooms:
     Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
-    Sec. 4    training        training/         loop step losses optimizer averaging checkpoints validation
+    Sec. 4    training        training/         loop step losses optimizer solver averaging checkpoints validation
               looks after it                    layer_groups loss_watch trained_images idle_settings defaults
               what a user sees                  dry_run summary progress loss_file curves stop_signals out_of_memory
               image to labels inference/        scores probabilities labels fold segmenter pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
-              object sizes                      sizes
+              object sizes                      sizes mean_iou
               stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description kind saved_model tflite onnx openvino interchange
@@ -48,7 +49,7 @@ The rooms:
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
                                                 progress written beam beam_boot beam_worker protobuf gpus
     Tables    the networks    .                 experiments config
-              the rest                          errors dataset_info workdir model_flags batch_predict
+              the rest                          errors dataset_info workdir model_flags batch_predict registration
               former names                      mean_field prediction
 
 The names below are loaded when they are first used, so `import deeplab_tf` does not import TensorFlow.
@@ -61,16 +62,21 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from deeplab_tf import registration
+
 if TYPE_CHECKING:
     from deeplab_tf.crf.dense_crf import dense_crf
     from deeplab_tf.crf.params import CrfParams
     from deeplab_tf.errors import UserError
+    from deeplab_tf.evaluation.mean_iou import MeanIoU
     from deeplab_tf.experiments import EXPERIMENTS
     from deeplab_tf.inference.probabilities import predict_probabilities
     from deeplab_tf.layers.atrous import AtrousConv2D
     from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D
     from deeplab_tf.networks.deeplab import build_model
     from deeplab_tf.networks.restride import restride
+    from deeplab_tf.training.losses import SegmentationLoss
+    from deeplab_tf.training.solver import compile_model
     from deeplab_tf.weights import load_weights
     from deeplab_tf.workdir import load
 
@@ -83,6 +89,8 @@ elif sys.modules["keras"].config.backend() != "tensorflow":
         " before keras, or set KERAS_BACKEND=tensorflow."
     )
 
+registration.register()
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -90,9 +98,12 @@ __all__ = [
     "AtrousConv2D",
     "AtrousDepthwiseConv2D",
     "CrfParams",
+    "MeanIoU",
+    "SegmentationLoss",
     "UserError",
     "__version__",
     "build_model",
+    "compile_model",
     "dense_crf",
     "load",
     "load_weights",
@@ -105,8 +116,11 @@ _MODULES = {
     "AtrousDepthwiseConv2D": "layers.atrous_depthwise",
     "CrfParams": "crf.params",
     "EXPERIMENTS": "experiments",
+    "MeanIoU": "evaluation.mean_iou",
+    "SegmentationLoss": "training.losses",
     "UserError": "errors",
     "build_model": "networks.deeplab",
+    "compile_model": "training.solver",
     "dense_crf": "crf.dense_crf",
     "load": "workdir",
     "load_weights": "weights",

@@ -19,7 +19,13 @@ import tensorflow as tf
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.errors import UserError
-from deeplab_tf.layers.resize import next_clean_size, resize_bilinear, resize_half_pixel, spatial_shape
+from deeplab_tf.layers.resize import (
+    next_clean_size,
+    pad_images,
+    resize_bilinear,
+    resize_half_pixel,
+    spatial_shape,
+)
 from deeplab_tf.networks.deeplab import DeepLab
 
 PLAIN = InferenceConfig()
@@ -47,7 +53,7 @@ def build_scores(model: DeepLab, options: InferenceConfig = PLAIN) -> Callable[[
         padded_height, padded_width = (_padded_side(side, model.size_multiple, options) for side in (height, width))
         if isinstance(height, int) and isinstance(width, int) and (padded_height, padded_width) == (height, width):
             return scores_of(images)
-        padded = scores_of(_pad(images, padded_height, padded_width, model.mean_rgb))
+        padded = scores_of(pad_images(images, padded_height, padded_width, model.mean_rgb))
         # By sizes in full: of a slice with open ends ONNX's converter computes the ends in floating point.
         num_classes = padded.shape[-1] or tf.shape(padded)[-1]
         return tf.slice(padded, [0, 0, 0, 0], [tf.shape(images)[0], height, width, num_classes])
@@ -144,13 +150,3 @@ def _padded_side(side: int | tf.Tensor, multiple: int, options: InferenceConfig)
     if options.pad_to:
         least = tf.maximum(side, options.pad_to) if tf.is_tensor(side) else max(side, options.pad_to)
     return next_clean_size(least, multiple) if options.align_corners else least
-
-
-def _pad(images: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, mean_rgb: tuple[float, ...]) -> tf.Tensor:
-    """Extends float32 [B, H, W, 3] at the bottom and right with what the network's normalisation makes zeros."""
-    old_height, old_width = spatial_shape(images)
-    batch = tf.shape(images)[0]
-    mean = tf.constant(mean_rgb, tf.float32)
-    right = tf.broadcast_to(mean, [batch, old_height, width - old_width, 3])
-    bottom = tf.broadcast_to(mean, [batch, height - old_height, width, 3])
-    return tf.concat([tf.concat([images, right], axis=2), bottom], axis=1)

@@ -9,7 +9,7 @@ gives the atrous answer exactly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -109,8 +109,22 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     return form(x, kernel, rate)
 
 
+class FixedGeometry:
+    """What the atrous layers share: strides and padding are fixed, the rate is ours. Mixed in before Keras' class."""
+
+    _FIXED: ClassVar[tuple[str, ...]] = ("strides", "padding", "data_format", "dilation_rate")
+    rate: int
+    implementation: str
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()  # type: ignore[misc]
+        arguments = {name: value for name, value in config.items() if name not in self._FIXED}
+        return arguments | {"rate": self.rate, "implementation": self.implementation}
+
+
 @keras.saving.register_keras_serializable(package="deeplab_tf")
-class AtrousConv2D(keras.layers.Conv2D):
+class AtrousConv2D(FixedGeometry, keras.layers.Conv2D):
     """Atrous convolution, stride 1, output of the input's size (Sec. 3.1).
 
     Input float [B, H, W, C], output [B, H, W, filters], any H and W. The effective kernel size is
@@ -129,7 +143,7 @@ class AtrousConv2D(keras.layers.Conv2D):
         ValueError: rate < 1, an unknown implementation, or an argument that this layer fixes.
     """
 
-    _FIXED = ("strides", "padding", "data_format", "dilation_rate", "groups")
+    _FIXED = (*FixedGeometry._FIXED, "groups")
 
     def __init__(
         self,
@@ -157,14 +171,6 @@ class AtrousConv2D(keras.layers.Conv2D):
         inputs = tf.convert_to_tensor(inputs)
         kernel = tf.cast(tf.convert_to_tensor(kernel), inputs.dtype)
         return atrous_conv2d(inputs, kernel, self.rate, self.implementation)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        config = super().get_config()
-        for name in self._FIXED:
-            config.pop(name)
-        config.update(rate=self.rate, implementation=self.implementation)
-        return config
 
 
 def check_layer(

@@ -12,7 +12,14 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers import portable
-from deeplab_tf.layers.atrous import check_implementation, check_layer, deinterlace, feature_map, interlace
+from deeplab_tf.layers.atrous import (
+    FixedGeometry,
+    check_implementation,
+    check_layer,
+    deinterlace,
+    feature_map,
+    interlace,
+)
 from deeplab_tf.layers.depthwise_gradient import depthwise_conv2d_same
 from deeplab_tf.layers.resize import spatial_shape
 
@@ -52,7 +59,7 @@ def atrous_depthwise_conv2d(
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
-class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+class AtrousDepthwiseConv2D(FixedGeometry, keras.layers.DepthwiseConv2D):
     """Atrous depthwise convolution, stride 1, output of the input's size (Sec. 3.1).
 
     Input float [B, H, W, C], output [B, H, W, C*depth_multiplier], any H and W. Everything that
@@ -70,8 +77,6 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         ValueError: rate < 1, an unknown implementation, or an argument that this layer fixes.
     """
 
-    _FIXED = ("strides", "padding", "data_format", "dilation_rate")
-
     def __init__(
         self, kernel_size: int | tuple[int, int], rate: int = 1, implementation: str = "deinterlace", **kwargs: Any
     ) -> None:
@@ -88,11 +93,3 @@ class AtrousDepthwiseConv2D(keras.layers.DepthwiseConv2D):
         if self.use_bias:
             y = tf.nn.bias_add(y, tf.cast(tf.convert_to_tensor(self.bias), inputs.dtype))
         return y if self.activation is None else self.activation(y)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments."""
-        config = super().get_config()
-        for name in self._FIXED:
-            config.pop(name)
-        config.update(rate=self.rate, implementation=self.implementation)
-        return config

@@ -45,13 +45,33 @@ class _FrozenBatchNorm(keras.layers.Layer):
     """A convolution without bias and the numbers of its batch normalisation.
 
     Args:
+        kernel_size: k, odd.
+        stride: 1 or 2; rate > 1 needs stride 1.
+        rate: of the atrous convolution.
         epsilon: added to the variance.
+        activation: of the result, as for `keras.layers.Conv2D`; None for none.
+        implementation: see `AtrousConv2D`.
         **kwargs: as for `keras.layers.Layer`.
     """
 
-    def __init__(self, epsilon: float, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        kernel_size: int,
+        stride: int,
+        rate: int,
+        *,
+        epsilon: float,
+        activation: Any,
+        implementation: str,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.rate = rate
         self.epsilon = epsilon
+        self.activation = keras.activations.get(activation) if activation else None
+        self.implementation = implementation
 
     def _add_weights(self, kernel_shape: tuple[int | None, ...], channels: int | None, initializer: Any) -> None:
         """Creates kernel, gamma, beta, moving_mean and moving_variance, all float32."""
@@ -77,7 +97,23 @@ class _FrozenBatchNorm(keras.layers.Layer):
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(self.moving_variance + self.epsilon)
         bias = tf.cast(self.beta - self.moving_mean * scale, x.dtype)
         kernel = self._scaled(tf.convert_to_tensor(self.kernel), scale)
-        return tf.nn.bias_add(self._convolve(x, tf.cast(kernel, x.dtype)), bias)
+        y = tf.nn.bias_add(self._convolve(x, tf.cast(kernel, x.dtype)), bias)
+        return y if self.activation is None else self.activation(y)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns [B, ceil(H/stride), ceil(W/stride), C']; a side that is not known stays so."""
+        batch, *sides, channels = input_shape
+        return (batch, *(side and -(-side // self.stride) for side in sides), self._channels(channels))
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        names = ("kernel_size", "stride", "rate", "epsilon", "implementation")
+        activation = self.activation and keras.activations.serialize(self.activation)
+        return super().get_config() | {name: getattr(self, name) for name in names} | {"activation": activation}
+
+    def _channels(self, channels: int | None) -> int | None:
+        """Of the result, of those of the input."""
+        return channels
 
     def _measure(self, x: tf.Tensor) -> None:
         y = self._convolve(x, tf.cast(tf.convert_to_tensor(self.kernel), x.dtype))
@@ -93,11 +129,11 @@ class _FrozenBatchNorm(keras.layers.Layer):
         raise NotImplementedError
 
 
+@keras.saving.register_keras_serializable(package="deeplab_tf")
 class ConvBatchNorm(_FrozenBatchNorm):
-    """A convolution and its frozen batch normalisation.
+    """A convolution and its frozen batch normalisation, then an activation if there is one.
 
-    Input [B, H, W, C], output [B, ceil(H/stride), ceil(W/stride), filters] (H odd, or stride 1), before any
-    activation.
+    Input [B, H, W, C], output [B, ceil(H/stride), ceil(W/stride), filters] (H odd, or stride 1).
 
     Args:
         filters: output channels.
@@ -107,6 +143,7 @@ class ConvBatchNorm(_FrozenBatchNorm):
         epsilon: of the batch normalisation.
         padding: "caffe", k//2 on each side, or "same", TensorFlow's, which shifts a strided convolution at even
             sizes. At odd sizes the two are one.
+        activation: such as "relu", as for `keras.layers.Conv2D`; None for none.
         implementation: see `AtrousConv2D`.
         **kwargs: as for `keras.layers.Layer`.
     """
@@ -120,23 +157,35 @@ class ConvBatchNorm(_FrozenBatchNorm):
         *,
         epsilon: float,
         padding: str = "caffe",
+        activation: Any = None,
         implementation: str = "deinterlace",
         **kwargs: Any,
     ) -> None:
-        super().__init__(epsilon, **kwargs)
+        super().__init__(
+            kernel_size,
+            stride,
+            rate,
+            epsilon=epsilon,
+            activation=activation,
+            implementation=implementation,
+            **kwargs,
+        )
         if padding not in PADDINGS:
             raise ValueError(f"padding must be one of {PADDINGS}, got {padding!r}.")
         self.filters = filters
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.rate = rate
         self.padding = padding
-        self.implementation = implementation
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights; the kernel is [k, k, C, filters]."""
         kernel_shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
         self._add_weights(kernel_shape, self.filters, "he_normal")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"filters": self.filters, "padding": self.padding}
+
+    def _channels(self, channels: int | None) -> int | None:
+        return self.filters
 
     def _scaled(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         return kernel * scale
@@ -154,16 +203,18 @@ class ConvBatchNorm(_FrozenBatchNorm):
         return tf.nn.conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), kernel, self.stride, padding="VALID")
 
 
+@keras.saving.register_keras_serializable(package="deeplab_tf")
 class DepthwiseConvBatchNorm(_FrozenBatchNorm):
     """A depthwise convolution and its frozen batch normalisation; padding as TensorFlow's SAME.
 
-    Input [B, H, W, C], output [B, ceil(H/stride), ceil(W/stride), C], before any activation.
+    Input [B, H, W, C], output [B, ceil(H/stride), ceil(W/stride), C].
 
     Args:
         kernel_size: k, odd.
         stride: 1 or 2; rate > 1 needs stride 1.
         rate: of the atrous convolution.
         epsilon: of the batch normalisation.
+        activation: such as "relu6", as for `keras.layers.Conv2D`; None for none.
         implementation: see `AtrousDepthwiseConv2D`.
         **kwargs: as for `keras.layers.Layer`.
     """
@@ -175,14 +226,19 @@ class DepthwiseConvBatchNorm(_FrozenBatchNorm):
         rate: int = 1,
         *,
         epsilon: float,
+        activation: Any = None,
         implementation: str = "deinterlace",
         **kwargs: Any,
     ) -> None:
-        super().__init__(epsilon, **kwargs)
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.rate = rate
-        self.implementation = implementation
+        super().__init__(
+            kernel_size,
+            stride,
+            rate,
+            epsilon=epsilon,
+            activation=activation,
+            implementation=implementation,
+            **kwargs,
+        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights; the kernel is [k, k, C, 1]."""

@@ -7,13 +7,70 @@ average leaves the padding out of the divisor where Caffe counts it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from deeplab_tf.layers import portable
 from deeplab_tf.layers.resize import spatial_shape
 
 WINDOW = 3
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class MaxPool(keras.layers.Layer):
+    """`max_pool` as a layer.
+
+    Args:
+        stride: 1 or 2.
+        rate: cells from one to the next of a window; more than 1 needs stride 1.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(self, stride: int, rate: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.stride = stride
+        self.rate = rate
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """See `max_pool`."""
+        return max_pool(x, self.stride, self.rate)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the shape of `max_pool`'s result."""
+        batch, *sides, channels = input_shape
+        return (batch, *(side if self.stride == 1 else side and side // 2 + 1 for side in sides), channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"stride": self.stride, "rate": self.rate}
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class AveragePool(keras.layers.Layer):
+    """`average_pool` as a layer.
+
+    Args:
+        rate: cells from one to the next of a window.
+        **kwargs: as for `keras.layers.Layer`.
+    """
+
+    def __init__(self, rate: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """See `average_pool`."""
+        return average_pool(x, self.rate)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Returns the shape of the input."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"rate": self.rate}
 
 
 def max_pool(x: tf.Tensor, stride: int, rate: int = 1) -> tf.Tensor:

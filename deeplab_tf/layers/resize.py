@@ -73,6 +73,18 @@ def next_clean_size(size: int | tf.Tensor, multiple: int) -> int | tf.Tensor:
     return tf.maximum(cells, 1) * multiple + 1 if tf.is_tensor(cells) else max(cells, 1) * multiple + 1
 
 
+def pad_images(
+    images: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor, mean_rgb: Sequence[float]
+) -> tf.Tensor:
+    """Extends float32 [B, H, W, 3] at the bottom and right with what the network's normalisation makes zeros."""
+    old_height, old_width = spatial_shape(images)
+    batch = tf.shape(images)[0]
+    mean = tf.constant(mean_rgb, tf.float32)
+    right = tf.broadcast_to(mean, [batch, old_height, width - old_width, 3])
+    bottom = tf.broadcast_to(mean, [batch, height - old_height, width, 3])
+    return tf.concat([tf.concat([images, right], axis=2), bottom], axis=1)
+
+
 def as_fraction(scale: float) -> fractions.Fraction:
     """Returns a scale as an exact ratio of small numbers: 0.75 as 3/4."""
     return fractions.Fraction(scale).limit_denominator(64)

@@ -6,8 +6,6 @@ are ASPP; for VGG-16 a branch is fc6-fc7-fc8, for ResNet it goes straight to the
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +14,7 @@ import tensorflow as tf
 
 from deeplab_tf.layers.atrous import AtrousConv2D
 from deeplab_tf.layers.dropout import SeededDropout
+from deeplab_tf.layers.sum import Sum
 from deeplab_tf.networks.backbone import groups_by_layer
 
 
@@ -25,7 +24,7 @@ class ASPP(keras.layers.Layer):
 
     Input float [B, h, w, C], output float32 [B, h, w, num_classes] (logits). The classifier computes in
     float32 whatever the precision of the rest. Layers are named fc6, fc7, fc8 (or fc1 without hidden layers),
-    with _1, _2, ... where there are several branches.
+    with _1, _2, ... where there are several branches; `scores` is then their sum.
 
     Args:
         num_classes: K.
@@ -81,6 +80,9 @@ class ASPP(keras.layers.Layer):
             else:
                 self._add(AtrousConv2D(num_classes, kernel_size, rate, name=f"fc1{suffix}", **classifier))
 
+        if len(rates) > 1:
+            self._add(Sum(dtype="float32", name="scores"))
+
     def _add(self, layer: keras.layers.Layer) -> None:
         setattr(self, layer.name, layer)
 
@@ -89,18 +91,21 @@ class ASPP(keras.layers.Layer):
 
         Args:
             x: float [B, h, w, C].
-            dropout_seeds: int32 [B, 2], or None for no dropout.
+            dropout_seeds: int32 [B, 2]; without them there is dropout in training alone, see `SeededDropout`.
 
         Returns:
             float32 [B, h, w, K].
         """
-        # One sum after the other: TensorFlow Lite has tf.add_n in float32 only.
-        return functools.reduce(operator.add, [self._branch(x, suffix, dropout_seeds) for suffix in self.suffixes])
+        scores = [self._branch(x, suffix, dropout_seeds) for suffix in self.suffixes]
+        return scores[0] if len(scores) == 1 else self.scores(scores)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         names = ("num_classes", "rates", "kernel_size", "hidden_units", "dropout", "implementation")
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+    def get_build_config(self) -> None:
+        """Says that a layer made by `from_config` waits for its first call: its variables are named by then."""
 
     @property
     def classifier(self) -> str:
@@ -110,6 +115,13 @@ class ASPP(keras.layers.Layer):
     def variable_groups(self) -> dict[str, list[keras.Variable]]:
         """Returns the trainable variables of fc6, fc7 and the classifier, fc8 or fc1, of all branches each."""
         return groups_by_layer(self.trainable_variables)
+
+    def connect(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        """Does what `call` does with a symbolic tensor, layer by layer, so that a functional model shows the layers."""
+        with keras.name_scope(self.name):
+            scores = self.call(x)
+        self.built = True
+        return scores
 
     def restrided(self, factor: int) -> ASPP:
         """Returns the same head, without weights yet, for features that have `factor` times as many cells a side."""

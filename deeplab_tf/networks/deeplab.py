@@ -10,38 +10,48 @@ import tensorflow as tf
 
 from deeplab_tf.config import ModelConfig
 from deeplab_tf.experiments import experiment_config
-from deeplab_tf.layers.resize import (
-    as_fraction,
-    resize_bilinear,
-    resize_half_pixel,
-    scaled_size,
-    size_multiple,
-    spatial_shape,
-)
-from deeplab_tf.networks import BACKBONES
+from deeplab_tf.layers.resize import size_multiple
+from deeplab_tf.layers.rgb import RGBImages, as_images, check_levels, check_shape
+from deeplab_tf.layers.scales import MaximumOverScales, ScaleImages, resize_to_scale_1, scale_images
+from deeplab_tf.networks import BACKBONES, steps
 from deeplab_tf.networks.aspp import ASPP
-from deeplab_tf.networks.backbone import Backbone
+from deeplab_tf.networks.backbone import Backbone, Normalize
 
 
+@keras.saving.register_keras_serializable(package="deeplab_tf")
 class DeepLab(keras.Model):
     """A DeepLabv2 network.
 
-    Input: RGB float32 0..255 [B, H, W, 3], H and W of the form `size_multiple`*k + 1 (other sizes work, with
+    Input: RGB levels 0..255 [B, H, W, 3], any type, H and W of the form `size_multiple`*k + 1 (other sizes work, with
     the rounding of Caffe's layers). Output: float32 logits [B, h, w, K], h = (H - 1)/output_stride + 1, the
     maximum over the scales. The weights are shared between the scales.
+
+    It is a functional model, of the layers that the backbone and the head are made of: `model.input`,
+    `model.get_layer("conv5_3").output` and so on make other models, of the same weights. At several scales the output
+    of a layer is the one at the first of them.
 
     Args:
         backbone: from images to features.
         head: from features and dropout seeds to float32 scores.
         scales: of the input; (1.0,) for a single scale, (1.0, 0.75, 0.5) for the paper's multi-scale network.
+        name: of the model, and what the paths of its variables begin with.
         **kwargs: as for `keras.Model`.
     """
 
-    def __init__(self, backbone: Backbone, head: ASPP, scales: Sequence[float], **kwargs: Any):
-        super().__init__(dtype="float32", **kwargs)
+    def __init__(
+        self, backbone: Backbone, head: ASPP, scales: Sequence[float], name: str = "deeplab", **kwargs: Any
+    ) -> None:
+        scales = tuple(scales)
+        images = keras.Input((None, None, 3), name="images")
+        with keras.name_scope(name):
+            scores = _connect(backbone, head, scales, images)
+        super().__init__(inputs=images, outputs=scores, name=name, **kwargs)
+        self.dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+        self.input_spec = None  # `check_shape` says more
+        self.supports_jit = False  # train.py does not compile by XLA either, unless it is told to
         self.backbone = backbone
         self.head = head
-        self.scales = tuple(scales)
+        self.scales = scales
 
     @property
     def output_stride(self) -> int:
@@ -68,7 +78,7 @@ class DeepLab(keras.Model):
         """Returns each scale's scores at their own size.
 
         Args:
-            images: RGB float32 0..255 [B, H, W, 3].
+            images: RGB 0..255 [B, H, W, 3].
             dropout_seeds: int32 [B, 2] for training, None for no dropout.
             align_corners: how the images are scaled; False for networks that others trained so.
 
@@ -76,21 +86,16 @@ class DeepLab(keras.Model):
             One float32 [B, h_s, w_s, K] per scale, h_s = (h - 1)*scale + 1; without aligned corners what the
             network makes of floor(H * scale) pixels, at least 1.
         """
-        height, width = spatial_shape(images)
+        images = as_images(images)
         maps = []
         for index, scale in enumerate(self.scales):
-            x, seeds = images, dropout_seeds
-            if scale != 1 and align_corners:
-                x = resize_bilinear(images, (scaled_size(height, scale), scaled_size(width, scale)))
-            elif scale != 1:
-                ratio = as_fraction(scale)
-                size = [tf.maximum(side * ratio.numerator // ratio.denominator, 1) for side in (height, width)]
-                x = resize_half_pixel(images, (size[0], size[1]))
+            seeds = dropout_seeds
             if seeds is not None and len(self.scales) > 1:
                 seeds = tf.map_fn(
                     lambda seed, index=index: tf.random.experimental.stateless_fold_in(seed, index), seeds
                 )
-            features = self.backbone(self.backbone.normalize(x))  # [B, h_s, w_s, C]
+            x = self.backbone.normalize(scale_images(images, scale, align_corners))
+            features = self.backbone(x)  # [B, h_s, w_s, C]
             maps.append(self.head(features, seeds))
         return maps
 
@@ -109,22 +114,144 @@ class DeepLab(keras.Model):
         """
         if self.scales == (1.0,):
             return score_maps[0], list(score_maps)
-        if 1.0 in self.scales:
-            # At sizes that are not clean Caffe's rounding decides: 127 pixels give a ResNet 17 cells, not 16.
-            size = spatial_shape(score_maps[self.scales.index(1.0)])
-        else:
-            height, width = spatial_shape(images)
-            size = ((height - 1) // self.output_stride + 1, (width - 1) // self.output_stride + 1)
-        resize = resize_bilinear if align_corners else resize_half_pixel
-        resized = [
-            scores if scale == 1 else resize(scores, size)
-            for scale, scores in zip(self.scales, score_maps, strict=True)
-        ]
+        resized = resize_to_scale_1(score_maps, images, self.scales, self.output_stride, align_corners)
         return tf.reduce_max(tf.stack(resized), axis=0), resized
 
-    def call(self, images: tf.Tensor, dropout_seeds: tf.Tensor | None = None, align_corners: bool = True) -> tf.Tensor:
-        """Returns the fused logits, float32 [B, h, w, K]; see the class and `score_maps`."""
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks the images, then calls the network; see `call`.
+
+        Raises:
+            ValueError: no RGB images [B, H, W, 3], or no levels from 0 to 255. The levels are looked at where the
+                images are given as numbers, not in a graph.
+        """
+        shape = getattr(images, "shape", None)
+        if shape is not None:
+            check_shape(shape)
+            if not isinstance(images, keras.KerasTensor) and tf.executing_eagerly():
+                check_levels(images)
+        return super().__call__(images, *args, **kwargs)
+
+    def call(
+        self,
+        images: tf.Tensor,
+        dropout_seeds: tf.Tensor | None = None,
+        align_corners: bool = True,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """Returns the fused logits, float32 [B, h, w, K]; see the class and `score_maps`.
+
+        With `training=True` and no seeds, `SeededDropout` draws some.
+        """
         return self.fuse(self.score_maps(images, dropout_seeds, align_corners), images, align_corners)[0]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Updates the weights as train.py does, see `steps.train_step`."""
+        return steps.train_step(self, data)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Evaluates a batch, see `steps.test_step`."""
+        return steps.test_step(self, data)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Returns the logits of a batch of images."""
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        check_levels(images)
+        return self(images, training=False)
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains, see `keras.Model.fit` and `steps.batch_of`.
+
+        Raises:
+            ValueError: other images or labels than expected.
+        """
+        with steps.explaining_images(args, kwargs):
+            return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluates, see `keras.Model.evaluate` and `fit`."""
+        with steps.explaining_images(args, kwargs):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the logits of many images, see `keras.Model.predict` and `call`."""
+        with steps.explaining_images(args, kwargs):
+            return super().predict(*args, **kwargs)
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:
+        """Returns a layer, also "backbone" or "head", by its name or its place in `layers`."""
+        if index is None and name in (self.backbone.name, self.head.name):
+            return self.backbone if name == self.backbone.name else self.head
+        return super().get_layer(name, index)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments, serialised, and which weights are frozen one by one."""
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "head": keras.saving.serialize_keras_object(self.head),
+            "scales": list(self.scales),
+            "frozen": _frozen_variables(self),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> DeepLab:
+        """Builds the network that `get_config` describes, with fresh weights."""
+        config = dict(config)
+        frozen = config.pop("frozen", [])
+        for part in ("backbone", "head"):
+            config[part] = keras.saving.deserialize_keras_object(config[part], custom_objects)
+        model = cls(**config)
+        for variable in model.variables:
+            if _short_name(variable) in frozen:
+                variable.trainable = False
+        return model
+
+    def save_weights(self, filepath: Any, overwrite: bool = True, max_shard_size: float | None = None) -> None:
+        """Saves the weights as `keras.Model.save_weights` does, under backbone/LAYER and head/LAYER."""
+        _Parts(self).save_weights(filepath, overwrite, max_shard_size)
+
+    def load_weights(self, filepath: Any, skip_mismatch: bool = False, **kwargs: Any) -> None:
+        """Loads what `save_weights` saved, or the weights of a `.keras` file; see `keras.Model.load_weights`."""
+        if str(filepath).endswith(".keras"):
+            super().load_weights(filepath, skip_mismatch, **kwargs)
+        else:
+            _Parts(self).load_weights(filepath, skip_mismatch, **kwargs)
+
+
+class _Parts(keras.Model):
+    """A network as files of weights have it: a backbone and a head, under these names."""
+
+    def __init__(self, model: DeepLab) -> None:
+        super().__init__(name=model.name)
+        self.backbone = model.backbone
+        self.head = model.head
+        self.built = True
+
+
+def _connect(backbone: Backbone, head: ASPP, scales: tuple[float, ...], images: keras.KerasTensor) -> keras.KerasTensor:
+    """Does what `DeepLab.call` does with symbolic images, layer by layer."""
+    images = RGBImages(name="rgb")(images)
+    normalize = Normalize(type(backbone), name="normalize")
+    maps = []
+    for scale in scales:
+        scaled = images if scale == 1 else ScaleImages(scale, dtype="float32", name=f"scale_{scale:g}")(images)
+        connect = getattr(backbone, "connect", backbone)  # any layer that is called like a backbone can be one
+        maps.append(head.connect(connect(normalize(scaled))))
+    if scales == (1.0,):
+        return maps[0]
+    fused = MaximumOverScales(scales, backbone.output_stride, dtype="float32", name="fused")
+    return fused([images, *maps])
+
+
+def _frozen_variables(model: DeepLab) -> list[str]:
+    """Names the variables that could learn and do not: those that `freeze` or a layer's `trainable` has frozen."""
+    layers = [layer for part in (model.backbone, model.head) for layer in part._flatten_layers()]
+    return [_short_name(v) for layer in layers for v in layer._trainable_variables if not v.trainable]
+
+
+def _short_name(variable: keras.Variable) -> str:
+    return "/".join(variable.path.split("/")[-2:])
 
 
 def build_network(config: ModelConfig, num_classes: int, precision: str = "float32", dropout: float = 0.5) -> DeepLab:
@@ -159,9 +286,7 @@ def build_network(config: ModelConfig, num_classes: int, precision: str = "float
         name="head",
         **common,
     )
-    model = DeepLab(backbone, head, config.scales, name="deeplab")
-    model(keras.Input((None, None, 3)))
-    return model
+    return DeepLab(backbone, head, config.scales)
 
 
 def rebuild(model: DeepLab, atrous: str) -> DeepLab:
@@ -177,7 +302,6 @@ def rebuild(model: DeepLab, atrous: str) -> DeepLab:
     changed = {"implementation": atrous, "dtype": "float32"}
     backbone, head = (type(part).from_config(part.get_config() | changed) for part in (model.backbone, model.head))
     other = DeepLab(backbone, head, model.scales, name=model.name)
-    other(keras.Input((None, None, 3)))
     other.set_weights(model.get_weights())
     return other
 

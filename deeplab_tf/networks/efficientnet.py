@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm, DepthwiseConvBatchNorm
+from deeplab_tf.layers.sum import Sum
 from deeplab_tf.networks.backbone import Backbone
 from deeplab_tf.networks.pretrained import InstalledFile, Tensor
 
@@ -92,7 +93,8 @@ class EfficientNetLite(Backbone):
     Input [B, H, W, 3], from `normalize`; output [B, h, w, 1280] at `output_stride`, h = (H - 1)/output_stride + 1
     for H of the form output_stride*k + 1. For H and W of the form 32k + 1 every 2nd (4th) cell of the result at output
     stride 16 (8) is a cell of the ordinary network's, at 32: padding is then symmetric, and all strides start
-    at the corner. The layers are stem, block0_depthwise, block0_project, block1_expand, ..., top.
+    at the corner. The layers are stem, block0_depthwise, block0_project, block1_expand, ..., top, each with its ReLU6;
+    block2 is the sum of a block's input and output, where they are added.
 
     A stage's stride is on the depthwise convolution of its first block. Where it is removed, this convolution keeps
     its rate, and all after it get twice the rate.
@@ -110,15 +112,17 @@ class EfficientNetLite(Backbone):
     mean_rgb = (MEAN, MEAN, MEAN)
     channels = TOP_CHANNELS
     output_strides = (8, 16, 32)
+    layer_by_layer = True
     stages: ClassVar[tuple[Stage, ...]]
 
     def __init__(self, output_stride: int = 16, implementation: str = "deinterlace", **kwargs: Any) -> None:
         super().__init__(output_stride, implementation, **kwargs)
         if output_stride not in self.output_strides:
             raise ValueError(f"EfficientNet-Lite has output stride 8, 16 or 32, got {output_stride}.")
-        # Of each block: its names, and whether its input is added to its output.
-        self.blocks: list[tuple[list[str], bool]] = []
-        common = {"epsilon": BATCH_NORM_EPSILON, "dtype": self.dtype_policy}
+        # Of each block: its names, and the layer that adds its input to its output, if they are added.
+        self.blocks: list[tuple[list[str], str]] = []
+        plain = {"epsilon": BATCH_NORM_EPSILON, "dtype": self.dtype_policy}
+        common = plain | {"activation": "relu6"}
 
         def add(layer: keras.layers.Layer) -> str:
             self._add(layer)
@@ -139,8 +143,9 @@ class EfficientNetLite(Backbone):
                     stage.kernel_size, kept, rate, implementation=implementation, name=f"{prefix}_depthwise", **common
                 )
                 names.append(add(depthwise))
-                names.append(add(ConvBatchNorm(stage.channels, 1, name=f"{prefix}_project", **common)))
-                self.blocks.append((names, stride == 1 and channels == stage.channels))
+                names.append(add(ConvBatchNorm(stage.channels, 1, name=f"{prefix}_project", **plain)))
+                has_shortcut = stride == 1 and channels == stage.channels
+                self.blocks.append((names, add(Sum(dtype=self.dtype_policy, name=prefix)) if has_shortcut else ""))
                 stride_so_far *= kept
                 rate *= stride if removed else 1
                 channels = stage.channels
@@ -148,14 +153,13 @@ class EfficientNetLite(Backbone):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Runs the network: [B, H, W, 3] in the compute dtype -> [B, h, w, 1280]."""
-        x = tf.nn.relu6(self.stem(x))  # [B, H/2, W/2, 32]
-        for (*inner, project), has_shortcut in self.blocks:
+        x = self.stem(x)  # [B, H/2, W/2, 32]
+        for names, shortcut in self.blocks:
             y = x
-            for name in inner:
-                y = tf.nn.relu6(getattr(self, name)(y))
-            y = getattr(self, project)(y)
-            x = x + y if has_shortcut else y
-        return tf.nn.relu6(self.top(x))
+            for name in names:
+                y = getattr(self, name)(y)
+            x = getattr(self, shortcut)([x, y]) if shortcut else y
+        return self.top(x)
 
 
 _BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}

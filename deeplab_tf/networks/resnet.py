@@ -12,8 +12,9 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.images.mean import MEAN_RGB
-from deeplab_tf.layers import pooling
 from deeplab_tf.layers.conv_batch_norm import ConvBatchNorm
+from deeplab_tf.layers.pooling import MaxPool
+from deeplab_tf.layers.sum import Sum
 from deeplab_tf.networks.backbone import Backbone
 from deeplab_tf.networks.normalization import bgr_minus_mean
 from deeplab_tf.networks.pretrained import KerasApplication, published_by_keras
@@ -60,8 +61,9 @@ class ResNet(Backbone):
     """The residual network up to res5, without its classifier. `ResNet50` and `ResNet101` have a depth.
 
     Input [B, H, W, 3], from `normalize`; output [B, h, w, 2048] at `output_stride`, with
-    h = (H - 1)/output_stride + 1 for H of the form output_stride*k + 1. The convolutions are named as in the
-    Caffe model (res4b7_branch2b, ...); each holds the numbers of its batch normalisation too.
+    h = (H - 1)/output_stride + 1 for H of the form output_stride*k + 1. The layers are named as in the Caffe model
+    (res4b7_branch2b, ...); each convolution holds the numbers of its batch normalisation and its ReLU too, and res4b7
+    is the sum of its branches with the ReLU after it.
 
     Args:
         depth: 101 or 50.
@@ -77,6 +79,7 @@ class ResNet(Backbone):
     mean_rgb = MEAN_RGB
     channels = 2048
     output_strides = (4, 8, 16, 32)
+    layer_by_layer = True
 
     def __init__(
         self, depth: int = 101, output_stride: int = 8, implementation: str = "deinterlace", **kwargs: Any
@@ -89,13 +92,16 @@ class ResNet(Backbone):
         self.depth = depth
         self.stages = block_names(depth)
 
-        def add(name: str, filters: int, kernel_size: int, stride: int = 1, rate: int = 1) -> None:
+        def add(
+            name: str, filters: int, kernel_size: int, stride: int = 1, rate: int = 1, activation: str | None = "relu"
+        ) -> None:
             layer = ConvBatchNorm(
                 filters,
                 kernel_size,
                 stride,
                 rate,
                 epsilon=BATCH_NORM_EPSILON,
+                activation=activation,
                 implementation=implementation,
                 dtype=self.dtype_policy,
                 name=name,
@@ -103,6 +109,7 @@ class ResNet(Backbone):
             self._add(layer)
 
         add("conv1", 64, 7, stride=2)
+        self._add(MaxPool(2, dtype=self.dtype_policy, name="pool1"))
         stride_so_far, rate = 4, 1
         for stage, (blocks, channels) in enumerate(zip(self.stages, STAGE_CHANNELS, strict=True)):
             stride = 1
@@ -115,22 +122,22 @@ class ResNet(Backbone):
             for position, block in enumerate(blocks):
                 first = position == 0
                 if first:
-                    add(f"res{block}_branch1", 4 * channels, 1, stride=stride)
+                    add(f"res{block}_branch1", 4 * channels, 1, stride=stride, activation=None)
                 add(f"res{block}_branch2a", channels, 1, stride=stride if first else 1)
                 add(f"res{block}_branch2b", channels, 3, rate=rate)
-                add(f"res{block}_branch2c", 4 * channels, 1)
+                add(f"res{block}_branch2c", 4 * channels, 1, activation=None)
+                self._add(Sum("relu", dtype=self.dtype_policy, name=f"res{block}"))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Runs the network: [B, H, W, 3] in the compute dtype -> [B, h, w, 2048]."""
-        x = tf.nn.relu(self.conv1(x))  # [B, H/2, W/2, 64]
-        x = pooling.max_pool(x, stride=2)  # [B, H/4, W/4, 64]
+        x = self.conv1(x)  # [B, H/2, W/2, 64]
+        x = self.pool1(x)  # [B, H/4, W/4, 64]
         for blocks in self.stages:
             for position, block in enumerate(blocks):
-                branch = {name: getattr(self, f"res{block}_branch{name}") for name in ("2a", "2b", "2c")}
                 shortcut = getattr(self, f"res{block}_branch1")(x) if position == 0 else x
-                x = tf.nn.relu(branch["2a"](x))
-                x = tf.nn.relu(branch["2b"](x))
-                x = tf.nn.relu(branch["2c"](x) + shortcut)
+                for branch in ("2a", "2b", "2c"):
+                    x = getattr(self, f"res{block}_branch{branch}")(x)
+                x = getattr(self, f"res{block}")([x, shortcut])
         return x
 
     def get_config(self) -> dict[str, Any]:

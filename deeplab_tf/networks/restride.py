@@ -7,8 +7,6 @@ computes, the new one computes the same sums.
 
 from __future__ import annotations
 
-import keras
-
 from deeplab_tf.networks.deeplab import DeepLab
 
 
@@ -39,6 +37,5 @@ def restride(model: DeepLab, output_stride: int) -> DeepLab:
         )
     head = model.head.restrided(model.output_stride // output_stride)
     restrided = DeepLab(model.backbone.restrided(output_stride), head, model.scales)
-    restrided(keras.Input((None, None, 3)))
     restrided.set_weights(model.get_weights())
     return restrided

@@ -8,8 +8,8 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.images.mean import MEAN_RGB
-from deeplab_tf.layers import pooling
 from deeplab_tf.layers.atrous import AtrousConv2D
+from deeplab_tf.layers.pooling import AveragePool, MaxPool
 from deeplab_tf.networks.backbone import Backbone
 from deeplab_tf.networks.normalization import bgr_minus_mean
 from deeplab_tf.networks.pretrained import KerasApplication, published_by_keras
@@ -41,6 +41,7 @@ class VGG16(Backbone):
     mean_rgb = MEAN_RGB
     channels = 512
     output_strides = (4, 8, 16, 32)
+    layer_by_layer = True
     options = ("pool5a",)
     BLOCKS: ClassVar[dict[int, tuple[int, int]]] = {1: (2, 64), 2: (2, 128), 3: (3, 256), 4: (3, 512), 5: (3, 512)}
     imagenet = KerasApplication(
@@ -70,7 +71,6 @@ class VGG16(Backbone):
             raise ValueError(f"VGG-16 has output stride 8, 16 or 32, got {trained_stride}.")
         if output_stride not in (2, 4, 8, 16, 32) or output_stride > trained_stride:
             raise ValueError(f"VGG-16 trained at stride {trained_stride} cannot be run at stride {output_stride}.")
-        self.pool5a = pool5a
         self.trained_stride = trained_stride
         pools = []  # rate and stride of each
         stride_so_far, rate = 1, 1
@@ -81,15 +81,14 @@ class VGG16(Backbone):
                 stride_so_far *= stride
             else:
                 rate *= stride
-        self.pools = tuple(pools)
-        self.pool5a_rate = rate
         for block, (depth, channels) in self.BLOCKS.items():
+            pool_rate, stride = pools[block - 1]
             for index in range(1, depth + 1):
                 convolution = AtrousConv2D(
                     channels,
                     3,
                     # The paper's network takes pool4's stride out and dilates conv5, but not pool5.
-                    rate=pools[block - 1][0] * (2 if block == 5 and trained_stride == 8 else 1),
+                    rate=pool_rate * (2 if block == 5 and trained_stride == 8 else 1),
                     implementation=implementation,
                     activation="relu",
                     kernel_initializer="he_normal",
@@ -97,6 +96,10 @@ class VGG16(Backbone):
                     name=f"conv{block}_{index}",
                 )
                 self._add(convolution)
+            self._add(MaxPool(stride, pool_rate, dtype=self.dtype_policy, name=f"pool{block}"))
+        self.pool5a: AveragePool | None = None
+        if pool5a:
+            self._add(AveragePool(rate, dtype=self.dtype_policy, name="pool5a"))
 
     def call(self, x: tf.Tensor, before_pool5: bool = False) -> tf.Tensor:
         """Runs the trunk.
@@ -113,10 +116,9 @@ class VGG16(Backbone):
                 x = getattr(self, f"conv{block}_{index}")(x)
             if block == 5 and before_pool5:
                 return x
-            rate, stride = self.pools[block - 1]
-            x = pooling.max_pool(x, stride, rate)
-        return pooling.average_pool(x, self.pool5a_rate) if self.pool5a else x
+            x = getattr(self, f"pool{block}")(x)
+        return self.pool5a(x) if self.pool5a else x
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return super().get_config() | {"pool5a": self.pool5a, "trained_stride": self.trained_stride}
+        return super().get_config() | {"pool5a": bool(self.pool5a), "trained_stride": self.trained_stride}

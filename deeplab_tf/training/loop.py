@@ -30,9 +30,9 @@ from deeplab_tf.training.checkpoints import Checkpoints
 from deeplab_tf.training.layer_groups import check_fresh_layers, freeze
 from deeplab_tf.training.loss_file import LossFile
 from deeplab_tf.training.loss_watch import PROBATION, LossWatch
-from deeplab_tf.training.optimizer import build_optimizer, build_schedule, lr_multipliers
 from deeplab_tf.training.out_of_memory import remedies
 from deeplab_tf.training.progress import Progress, Summaries
+from deeplab_tf.training.solver import build_solver
 from deeplab_tf.training.step import build_train_step
 from deeplab_tf.training.summary import summary, training_picture
 from deeplab_tf.training.trained_images import TrainedImages, TrainingData
@@ -145,7 +145,7 @@ def build(config: Config, strategy: tf.distribute.Strategy) -> tuple[DeepLab, ke
         check_crop_size(config, model)
         check_fresh_layers(model, config.optimizer.fresh_layers, config.train.frozen_layers)
         freeze(model, config.train.frozen_layers)
-        optimizer = _build_solver(config, model)
+        optimizer = build_solver(config, model)
         optimizer.build(model.trainable_variables)
     return model, optimizer
 
@@ -231,33 +231,6 @@ def _first_images(make_batches: MakeBatches, model: DeepLab) -> tf.Tensor:
     batches = make_batches(start_step=0, pipeline_index=0, num_pipelines=1, replicas=1, mean_rgb=model.mean_rgb)
     crops = batches.map(lambda batch: batch["image"]).unbatch().unbatch()  # of [b, I, H, W, 3]
     return next(iter(crops.batch(_IMAGES_FOR_STATISTICS)))
-
-
-def _build_solver(config: Config, model: DeepLab) -> keras.optimizers.Optimizer:
-    solver = config.optimizer
-    groups = model.variable_groups()
-    layers = {variable.path.split("/")[-2]: group for group, variables in groups.items() for variable in variables}
-    schedule = build_schedule(
-        solver.policy,
-        solver.base_lr,
-        config.train.iterations,
-        solver.power,
-        solver.step_size,
-        solver.gamma,
-        solver.warmup,
-    )
-    return build_optimizer(
-        solver.name,
-        schedule,
-        of_layers=lr_multipliers(
-            layers, model.head.classifier, solver.classifier_lr_mult, solver.fresh_layers, solver.fresh_lr_mult
-        ),
-        momentum=solver.momentum,
-        weight_decay=solver.weight_decay,
-        beta_2=solver.beta_2,
-        ema_decay=config.train.ema_decay,
-        loss_scaling=config.train.precision == "float16",
-    )
 
 
 class _Update(NamedTuple):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import keras
 import tensorflow as tf
+
+from deeplab_tf.layers.resize import spatial_shape
 
 
 def label_strides(output_stride: int, scales: Sequence[float]) -> list[int | None]:
@@ -72,3 +76,69 @@ def _label_weights(labels: tf.Tensor, ignore_label: int, class_weights: Sequence
     if not class_weights:
         return valid
     return valid * tf.gather(tf.constant(class_weights, tf.float32), tf.where(labels != ignore_label, labels, 0))
+
+
+@keras.saving.register_keras_serializable(package="deeplab_tf")
+class SegmentationLoss(keras.losses.Loss):
+    """The training loss for `DeepLab.compile`: the mean cross-entropy over the labels that are not ignored.
+
+    `DeepLab.fit` adds it up over the scales and the fused scores, as train.py does. Used by itself it judges one score
+    map against the labels at its resolution.
+
+    Args:
+        ignore_label: of pixels that do not count.
+        class_weights: see `cross_entropy_sum`.
+        name: as for `keras.losses.Loss`.
+        **kwargs: as for `keras.losses.Loss`; the reduction is fixed.
+    """
+
+    def __init__(
+        self,
+        ignore_label: int = 255,
+        class_weights: Sequence[float] = (),
+        name: str = "segmentation_loss",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **{**kwargs, "reduction": None})
+        self.ignore_label = ignore_label
+        self.class_weights = tuple(class_weights)
+
+    def strides(self, output_stride: int, scales: Sequence[float]) -> list[int | None]:
+        """See `label_strides`."""
+        return label_strides(output_stride, scales)
+
+    def total(self, scores: tf.Tensor, labels: tf.Tensor, stride: int) -> tf.Tensor:
+        """Adds the cross-entropy of all valid cells of a score map.
+
+        Args:
+            scores: float32 [B, h, w, K], logits.
+            labels: int32 [B, H, W].
+            stride: input pixels per cell.
+
+        Returns:
+            float32 [].
+        """
+        return cross_entropy_sum(scores, subsample_labels(labels, stride), self.ignore_label, self.class_weights)
+
+    def count(self, labels: tf.Tensor, stride: int) -> tf.Tensor:
+        """Counts the valid cells, or adds their class weights: float32 []; labels int32 [B, H, W]."""
+        return count_valid(subsample_labels(labels, stride), self.ignore_label, self.class_weights)
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns the mean over the valid cells, float32 [].
+
+        Args:
+            y_true: integers [B, H, W], class indices or the ignore label.
+            y_pred: logits [B, h, w, K], H = stride*(h - 1) + 1 for some stride, the same for W.
+        """
+        labels = tf.cast(y_true, tf.int32)
+        height, cells = spatial_shape(labels[..., tf.newaxis])[0], spatial_shape(y_pred)[0]
+        stride = (height - 1) // (cells - 1)
+        total, count = self.total(tf.cast(y_pred, tf.float32), labels, stride), self.count(labels, stride)
+        return tf.math.divide_no_nan(total, count)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        config = super().get_config()
+        del config["reduction"]
+        return config | {"ignore_label": self.ignore_label, "class_weights": list(self.class_weights)}

@@ -139,7 +139,12 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {"schedule": self.schedule, "steps": self.steps}
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Warmup:
+        """Makes the schedule that `get_config` describes."""
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
 
 
 def build_schedule(

@@ -67,7 +67,8 @@ def find_fit(shapes_for: Callable[[tuple[str, ...]], Shapes]) -> Fit | None:
 def _layers_of(backbone: type[Backbone]) -> dict[str, int | None]:
     """The names of a backbone's layers, and how many channels each gives; None where that is not its own number."""
     layers = backbone()._flatten_layers(include_self=False, recursive=False)
-    return {layer.name: getattr(layer, "filters", None) for layer in layers}
+    # Those of weights: a pool or a sum has no kernel.
+    return {layer.name: getattr(layer, "filters", None) for layer in layers if hasattr(layer, "kernel_size")}
 
 
 def _strange_layers(shapes: Shapes, layers: Mapping[str, int | None]) -> Iterator[str]:

@@ -141,6 +141,8 @@ def test_frozen_batch_normalisation_is_folded_right_and_only_kernels_train():
     padded = np.pad(x, [(0, 0), (3, 3), (3, 3), (0, 0)])
     convolved = tf.nn.conv2d(padded, kernel, 2, "VALID").numpy()  # Caffe's padding, also at even sizes
     expected = gamma * (convolved - mean) / np.sqrt(variance + 1e-5) + beta
+    np.testing.assert_allclose(layer(x), np.maximum(expected, 0), atol=1e-4 * expected.std())  # with its ReLU
+    layer.activation = None
     np.testing.assert_allclose(layer(x), expected, atol=1e-4 * expected.std())
 
 
