@@ -236,7 +236,8 @@ def _connect(backbone: Backbone, head: ASPP, scales: tuple[float, ...], images: 
     maps = []
     for scale in scales:
         scaled = images if scale == 1 else ScaleImages(scale, dtype="float32", name=f"scale_{scale:g}")(images)
-        maps.append(head.connect(backbone.connect(normalize(scaled))))
+        connect = getattr(backbone, "connect", backbone)  # any layer that is called like a backbone can be one
+        maps.append(head.connect(connect(normalize(scaled))))
     if scales == (1.0,):
         return maps[0]
     fused = MaximumOverScales(scales, backbone.output_stride, dtype="float32", name="fused")
