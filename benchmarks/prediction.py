@@ -118,7 +118,7 @@ def in_sequence(segmenter: Segmenter, images: dict[str, str], out: str) -> dict[
         times.append(time.monotonic())
         prediction = segmenter.finish(image, output)
         times.append(time.monotonic())
-        Results(out, SAVE).write(stem, image_result(segmenter, path, prediction))
+        Results(out, SAVE).write(stem, image_result(path, prediction))
         times.append(time.monotonic())
         for name, begin, end in zip(seconds, times, times[1:], strict=False):
             seconds[name] += end - begin

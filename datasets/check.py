@@ -248,6 +248,11 @@ def main() -> None:
         check(values.data_dir, out_dir, values.split, values.against, settings.crop_size, values.images, values.workdir)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Runs the command: what `python -m datasets.check` and `deeplab-check` call."""
     _define_flags()
     command_line.run(main)
+
+
+if __name__ == "__main__":
+    command()

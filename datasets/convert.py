@@ -337,9 +337,15 @@ def main(arguments: list[str]) -> None:
     for split in written:
         if not values.ids and complete.get(split.name, split.count) != split.count:
             print(f"note: the complete {split.name} of {values.dataset} has {complete[split.name]} images.")
-    print("\n".join(next_steps(read_manifest(values.out), values.out, has_nvidia_gpu())))
+    lines = next_steps(read_manifest(values.out), values.out, has_nvidia_gpu())
+    print(command_line.as_typed("\n".join(lines)))
+
+
+def command() -> None:
+    """Runs the command: what `python -m datasets.convert` and `deeplab-convert` call."""
+    _define_flags()
+    command_line.run(main, needs_tensorflow=False, takes_other_flags=True)
 
 
 if __name__ == "__main__":
-    _define_flags()
-    command_line.run(main, needs_tensorflow=False, takes_other_flags=True)
+    command()

@@ -31,9 +31,9 @@ The rooms:
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
                                                 keras_h5 mapped
     Sec. 4    training        training/         loop step losses optimizer averaging checkpoints validation
-              looks after it                    layer_groups loss_watch trained_images idle_settings defaults
+              looks after it                    layer_groups loss_watch trained_images idle_settings defaults history
               what a user sees                  dry_run summary progress loss_file curves stop_signals out_of_memory
-              image to labels inference/        scores probabilities labels fold segmenter pipeline files
+              image to labels inference/        scores probabilities labels fold segmenter prediction pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
               object sizes                      sizes
               stored labels                     stored
@@ -47,7 +47,8 @@ The rooms:
               the local page  webapp/           __main__ server guard app page kept served_model uploads
               the machine     runtime/          command_line files devices tf_config memory native_messages threads
                                                 progress written beam beam_boot beam_worker protobuf gpus
-    Tables    the networks    .                 experiments config
+              the commands    commands/         train eval predict export trainer data_sets
+    Tables    the networks    .                 experiments config shipped
               the rest                          errors dataset_info workdir model_flags batch_predict
               former names                      mean_field prediction
 
@@ -62,15 +63,20 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deeplab_tf.commands.trainer import train
     from deeplab_tf.crf.dense_crf import dense_crf
     from deeplab_tf.crf.params import CrfParams
     from deeplab_tf.errors import UserError
-    from deeplab_tf.experiments import EXPERIMENTS
+    from deeplab_tf.experiments import EXPERIMENTS, list_experiments
+    from deeplab_tf.inference.prediction import Prediction
     from deeplab_tf.inference.probabilities import predict_probabilities
+    from deeplab_tf.inference.segmenter import Segmenter
     from deeplab_tf.layers.atrous import AtrousConv2D
     from deeplab_tf.layers.atrous_depthwise import AtrousDepthwiseConv2D
     from deeplab_tf.networks.deeplab import build_model
     from deeplab_tf.networks.restride import restride
+    from deeplab_tf.shipped import list_pretrained, load_pretrained
+    from deeplab_tf.training.history import History
     from deeplab_tf.weights import load_weights
     from deeplab_tf.workdir import load
 
@@ -90,14 +96,21 @@ __all__ = [
     "AtrousConv2D",
     "AtrousDepthwiseConv2D",
     "CrfParams",
+    "History",
+    "Prediction",
+    "Segmenter",
     "UserError",
     "__version__",
     "build_model",
     "dense_crf",
+    "list_experiments",
+    "list_pretrained",
     "load",
+    "load_pretrained",
     "load_weights",
     "predict_probabilities",
     "restride",
+    "train",
 ]
 
 _MODULES = {
@@ -105,13 +118,20 @@ _MODULES = {
     "AtrousDepthwiseConv2D": "layers.atrous_depthwise",
     "CrfParams": "crf.params",
     "EXPERIMENTS": "experiments",
+    "History": "training.history",
+    "Prediction": "inference.prediction",
+    "Segmenter": "inference.segmenter",
     "UserError": "errors",
     "build_model": "networks.deeplab",
     "dense_crf": "crf.dense_crf",
+    "list_experiments": "experiments",
+    "list_pretrained": "shipped",
     "load": "workdir",
+    "load_pretrained": "shipped",
     "load_weights": "weights",
     "predict_probabilities": "inference.probabilities",
     "restride": "networks.restride",
+    "train": "commands.trainer",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 from collections.abc import Callable
 
 from deeplab_tf.config import Config, ModelConfig, OptimizerConfig, TrainConfig, did_you_mean
@@ -77,6 +78,15 @@ def experiment_config(name: str | None) -> Config:
             f"there is no experiment {name!r}{did_you_mean(name, EXPERIMENTS)}: choose one of {', '.join(EXPERIMENTS)}."
         )
     return EXPERIMENTS[name]
+
+
+def list_experiments(pattern: str = "*") -> list[str]:
+    """Lists the names of the experiments: networks with their solvers.
+
+    Args:
+        pattern: only those that match, such as "resnet101*".
+    """
+    return fnmatch.filter(EXPERIMENTS, pattern)
 
 
 def _small_data(config: Config) -> Config:

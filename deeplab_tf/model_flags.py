@@ -120,7 +120,8 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], precision: str | N
     """Loads the network that the flags name.
 
     Args:
-        workdir: of train.py, or "" where --weights stands for it.
+        workdir: of train.py, or the name of a network that comes with the installation; "" where --weights stands
+            for it.
         info_of: from a --dataset name to its classes.
         precision: what the network computes in; None for what it was trained in.
 
@@ -130,7 +131,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], precision: str | N
     Raises:
         UserError: flags that do not go together, or anything wrong with the files.
     """
-    from deeplab_tf import weights
+    from deeplab_tf import shipped, weights
     from deeplab_tf import workdir as workdirs
     from deeplab_tf.experiments import experiment_config
     from deeplab_tf.networks import trained_config
@@ -139,6 +140,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], precision: str | N
     if bool(workdir) == bool(values.weights):
         raise UserError("name a workdir of train.py, or --weights=FILE --experiment=NAME --dataset=NAME instead of it.")
     if workdir:
+        workdir = shipped.folder_or_path(workdir)
         known = f"{workdir} says itself what it holds"
         refuse_idle({"experiment": known, "dataset": known})
         config = workdirs.read_config(workdir)
@@ -173,14 +175,17 @@ def load_segmenter(path: str, info_of: Callable[[str], DatasetInfo] | None = Non
     """Loads what the flags name, a network or an exported model, for use on images.
 
     Args:
-        path: a workdir of train.py, or what export.py wrote; or "" where --weights stands for it.
+        path: a workdir of train.py, what export.py wrote, or the name of a network that comes with the installation;
+            "" where --weights stands for it.
         info_of: from a --dataset name to its classes; needed for --weights.
 
     Raises:
         UserError: flags that do not go together or with the model, or anything wrong with the files.
     """
+    from deeplab_tf import shipped
     from deeplab_tf.export import load as loader
 
+    path = shipped.folder_or_path(path)
     if path and loader.is_exported(path):
         if inference_changed():
             raise UserError(

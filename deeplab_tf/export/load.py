@@ -102,7 +102,8 @@ def load_segmenter(
 
 def segmenter_of_network(model: DeepLab, config: Config, path: str = "the network") -> Loaded:
     """Makes a segmenter of a trained network, asked as `config.inference` says."""
-    return Loaded(path, Segmenter(build_predictor(model, config.inference), config.info), config)
+    segmenter = Segmenter(build_predictor(model, config.inference), config.info, model=model)
+    return Loaded(path, segmenter, config)
 
 
 def segmenter_of_export(

@@ -213,7 +213,7 @@ def segment_images(
         return read_pixels(item[1], notes.add)
 
     def write(item: tuple[str, str], segmented: Segmented) -> None:
-        results.write(item[0], image_result(segmenter, item[1], segmented.prediction, classes))
+        results.write(item[0], image_result(item[1], segmented.prediction, classes))
 
     found = segment_items(segmenter, images.items(), read, write, batch_size=batch_size)
     with contextlib.closing(found):
@@ -226,9 +226,10 @@ def segment_images(
     notes.close()
 
 
-def image_result(segmenter: Segmenter, path: str, prediction: Prediction, classes: tuple[int, ...] = ()) -> ImageResult:
+def image_result(path: str, prediction: Prediction, classes: tuple[int, ...] = ()) -> ImageResult:
     """Returns what is written of a prediction for an image."""
-    return ImageResult(path, *prediction, segmenter.info, classes)
+    image, labels, probabilities, info = prediction
+    return ImageResult(path, image, labels, probabilities, info, classes)
 
 
 def segment_video(segmenter: Segmenter, video: VideoReader, results: Results, name: str) -> Iterator[None]:

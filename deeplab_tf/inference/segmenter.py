@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -17,20 +17,12 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
 from deeplab_tf.images.files import ImageLike, pixels_of
 from deeplab_tf.inference.labels import labels_of
+from deeplab_tf.inference.prediction import Prediction
 
+if TYPE_CHECKING:
+    from deeplab_tf.networks.deeplab import DeepLab
 
-class Prediction(NamedTuple):
-    """What a model predicts for an image.
-
-    Attributes:
-        image: uint8 [H, W, 3], RGB.
-        labels: uint8 [H, W], the most probable class of each pixel.
-        probabilities: float32 [H, W, K], after the CRF where there is one; None where the model has labels only.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray | None
+__all__ = ["Prediction", "Segmenter"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +36,7 @@ class Segmenter:
         crf: refine with these constants; None for not. It needs probabilities.
         crf_backend: a backend of `dense_crf`, "auto" for the fastest here.
         takes_batches: the network takes several images of one size too, [B, H, W, 3] to [B, H, W, K] or [B, H, W].
+        model: the Keras network that `network` runs; None of what export.py wrote.
     """
 
     network: Callable[[np.ndarray], np.ndarray]
@@ -52,6 +45,7 @@ class Segmenter:
     crf: CrfParams | None = None
     crf_backend: str = "auto"
     takes_batches: bool = True
+    model: DeepLab | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def segment(self, image: ImageLike) -> Prediction:
         """Segments one image.
@@ -59,6 +53,9 @@ class Segmenter:
         Args:
             image: see `pixels_of`: uint8 [H, W, 3], RGB, any size from 1x1; a PIL image; the path or the bytes of an
                 image file.
+
+        Returns:
+            Labels and probabilities, which can be plotted and saved.
 
         Raises:
             ValueError: an array that is no image.
@@ -101,10 +98,10 @@ class Segmenter:
             UserError: the CRF backend is not installed, or its constants do not suit the size of the image.
         """
         if not self.has_probabilities:
-            return Prediction(image, output, None)
+            return Prediction(image, output, None, self.info)
         if self.crf is not None:
             output = dense_crf(image, output, self.crf, self.crf_backend, threads=crf_threads)
-        return Prediction(image, labels_of(output), output)
+        return Prediction(image, labels_of(output), output, self.info)
 
     def overlay(self, prediction: Prediction) -> np.ndarray:
         """Draws the classes over the image: uint8 [H, W, 3], RGB."""

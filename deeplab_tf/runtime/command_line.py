@@ -20,15 +20,23 @@ from deeplab_tf.runtime import native_messages
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+INSTALLED = "deeplab-"
+"""How the names of the installed commands begin."""
 _MOST_PROBLEMS = 20
 _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 
 
-def _parse_flags(argv: Sequence[str], known_only: bool = False) -> list[str]:
-    """Parses like absl, but exits 0 on --help and 2, with one line, on a bad flag; `known_only` passes others on."""
+def _parse_flags(argv: Sequence[str], module: str, known_only: bool = False) -> list[str]:
+    """Parses like absl, but exits 0 on --help and 2, with one line, on a bad flag.
+
+    Args:
+        argv: program and arguments.
+        module: where the command's `main` is.
+        known_only: pass on what is no flag of the command.
+    """
     program = os.path.basename(argv[0])
     if any(argument in _HELP for argument in argv[1:]):
-        _print_help()
+        _print_help(module)
         sys.exit(0)
     try:
         rest = flags.FLAGS(list(argv), known_only=known_only)
@@ -72,10 +80,33 @@ def refuse_idle(reasons: Mapping[str, str]) -> None:
             raise UserError(f"--{name} has no effect: {reason}. Leave it out.")
 
 
-def _print_help() -> None:
-    """Prints the command's docstring and its own flags, in the order of their definition."""
-    print((sys.modules["__main__"].__doc__ or "").strip() + "\n\nFlags:")
-    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]):
+def as_typed(text: str) -> str:
+    """Writes our commands in a text as the user types them: as they are, or by their installed names.
+
+    Args:
+        text: with "python train.py" or "python -m datasets.convert" in it.
+
+    Returns:
+        With "deeplab-train" and "deeplab-convert" where an installed command runs.
+    """
+    if not os.path.basename(sys.argv[0]).startswith(INSTALLED):
+        return text
+    return re.sub(r"python (?:-m datasets\.(\w+)|(train|eval|predict|export)\.py)", rf"{INSTALLED}\1\2", text)
+
+
+def command_as_typed() -> list[str]:
+    """Returns the running command, word by word."""
+    program = os.path.basename(sys.argv[0])
+    return [program, *sys.argv[1:]] if program.startswith(INSTALLED) else ["python", *sys.argv]
+
+
+def _print_help(module: str) -> None:
+    """Prints the docstring and the flags of the module that has the command's `main`, in the order of their definition.
+
+    absl calls the module that Python was started with by its file.
+    """
+    print(as_typed((sys.modules[module].__doc__ or "").strip()) + "\n\nFlags:")
+    for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0] if module == "__main__" else module):
         default = (flag.default_as_str or "").strip("'\"") if flag.default not in (None, "", [], False) else ""
         print(f"  --{flag.name}" + (f" (default {default})" if default else ""))
         for line in flag.help.splitlines():
@@ -157,4 +188,4 @@ def run(
             print("interrupted.", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
 
-    app.run(guarded, flags_parser=functools.partial(_parse_flags, known_only=takes_other_flags))
+    app.run(guarded, flags_parser=functools.partial(_parse_flags, module=main.__module__, known_only=takes_other_flags))

@@ -5,14 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 
 @contextlib.contextmanager
 def collect() -> Iterator[list[signal.Signals]]:
-    """Collects SIGINT and SIGTERM in the list it yields; a second one of a kind acts at once."""
+    """Collects SIGINT and SIGTERM in the list it yields; a second one of a kind acts at once.
+
+    Only the main thread of a process gets signals; in another one the list stays empty.
+    """
     received: list[signal.Signals] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
     before: dict[int, Any] = {}
 
     def note(number: int, _: Any) -> None:

@@ -25,9 +25,11 @@ FLOORS = [
     ["inference"],
     ["evaluation"],
     ["training", "export"],
+    ["shipped"],
     ["model_flags"],
     ["batch", "webapp"],
     ["batch_predict"],
+    ["commands"],
 ]
 FORMER_NAMES = {"mean_field", "prediction"}
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -14,13 +14,20 @@ HOMES = {
     "AtrousDepthwiseConv2D": "layers.atrous_depthwise",
     "CrfParams": "crf.params",
     "EXPERIMENTS": "experiments",
+    "History": "training.history",
+    "Prediction": "inference.prediction",
+    "Segmenter": "inference.segmenter",
     "UserError": "errors",
     "build_model": "networks.deeplab",
     "dense_crf": "crf.dense_crf",
+    "list_experiments": "experiments",
+    "list_pretrained": "shipped",
     "load": "workdir",
+    "load_pretrained": "shipped",
     "load_weights": "weights",
     "predict_probabilities": "inference.probabilities",
     "restride": "networks.restride",
+    "train": "commands.trainer",
 }
 
 
