@@ -39,7 +39,9 @@ REPORT_FILE = "report.html"
 FLAGS = flags.FLAGS
 model_flags.define()
 flags.DEFINE_string(
-    "model", "", "Instead of a workdir: what export.py wrote, such as OUT/saved_model/1 or a .tflite file."
+    "model",
+    "",
+    "Instead of a workdir: what export.py wrote, OUT/saved_model/1, or a .tflite, .onnx or .xml file.",
 )
 flags.DEFINE_string(
     "predictions",

@@ -42,6 +42,11 @@ flags.DEFINE_enum(
 flags.DEFINE_string("data_dir", "", "Folder of datasets.convert: pictures to calibrate int8 files and to try files on.")
 flags.DEFINE_string("calibration_split", "", "Split of --data_dir to take them from; the training split by default.")
 flags.DEFINE_integer("calibration_images", 100, "How many of them calibrate int8 files.", lower_bound=1)
+flags.DEFINE_bool(
+    "probabilities",
+    False,
+    "TensorFlow Lite files give probabilities, as MediaPipe's ImageSegmenter takes them, instead of labels.",
+)
 flags.DEFINE_bool("overwrite", False, "Replace an earlier export in --out.")
 
 
@@ -71,6 +76,8 @@ def main() -> None:
         refuse_idle(dict.fromkeys(("data_dir", "calibration_split", "calibration_images"), for_others))
     if not int8:
         refuse_idle({"calibration_images": "only int8 files are calibrated, and --formats names none"})
+    if not any(name.startswith("tflite") for name in FLAGS.formats):
+        refuse_idle({"probabilities": "it is for TensorFlow Lite files, and --formats names none"})
     if not FLAGS.data_dir:
         refuse_idle({"calibration_split": "--data_dir is not given"})
     model, config = model_flags.load(FLAGS.workdir, dataset_info, FLAGS.precision)
@@ -98,7 +105,7 @@ def main() -> None:
         pictures = list(pictures_of(FLAGS.data_dir, config.info.train_split, count, size, model.mean_rgb))
     if FLAGS.crf and others:
         print(f"the CRF will not be in {', '.join(others)}: it needs operations that these do not have.")
-    job = Job(model, config, FLAGS.out, size, pictures, FLAGS.crf, FLAGS.overwrite)
+    job = Job(model, config, FLAGS.out, size, pictures, FLAGS.crf, FLAGS.probabilities, FLAGS.overwrite)
     for kind, names in chosen:
         for line in kind.write(job, names):
             print(line, flush=True)

@@ -1,134 +1,218 @@
-"""Exports networks to every format and runs each in its own runtime, in one table.
+"""Exports networks to every format and times each file in its own runtime, in one table.
 
-python -m benchmarks.runtimes PICTURES SIZE ROUNDS NETWORK [NETWORK ...]
+    python -m benchmarks.runtimes FOLDER PICTURES SIZE 0 NETWORK [NETWORK ...]
+    python -m benchmarks.runtimes FOLDER PICTURES SIZE ROUNDS NETWORK [NETWORK ...] [--torch_python=VENV/bin/python]
 
-PICTURES is a folder of photographs, SIZE a number of pixels or "any", a NETWORK a workdir or the name of an experiment,
-with weights at random. Each file is compared with the network, as export.py does, and then all of them segment one
-photograph in turn, ROUNDS times; the table has the size, the share of the pixels with the label of the network, and the
-least seconds of an image. Needs requirements-export.txt.
+PICTURES is a folder of photographs, a NETWORK a workdir or the name of an experiment, with weights at random
+(benchmarks/made_up_networks.py). The first command writes the files into FOLDER, as export.py does. The second writes
+what is missing, and times: every way runs in a process of its own, which has loaded the file and answered twice before,
+and they answer one photograph of SIZE x SIZE in turns. The table has the megabytes, the share of pixels with the label
+of the network in float32, and the least and the median seconds of ROUNDS. PyTorch (benchmarks/torch_inference.py) runs
+in its own environment, with weights at random; without --torch_python it is left out.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
+import json
 import os
+import random
+import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from deeplab_tf import workdir
-from deeplab_tf.config import Config
-from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
-from deeplab_tf.experiments import EXPERIMENTS, experiment_config
-from deeplab_tf.export import onnx, openvino
-from deeplab_tf.export.compare import pictures_of_two_sizes
-from deeplab_tf.export.saved_model import export_saved_model
-from deeplab_tf.images.files import pixels_of
-from deeplab_tf.images.fit import fit_image
-from deeplab_tf.layers.conv_batch_norm import measuring_statistics
-from deeplab_tf.networks.deeplab import DeepLab, build_network
+ROOT = Path(__file__).resolve().parent.parent
+CALIBRATED_ON, CLASSES = 20, 21
+TORCH = ("eager", "eager bfloat16", "compile", "compile bfloat16")
+# Of its PyTorch twin.
+TWINS = ("vgg16_large_fov", "resnet101_aspp", "efficientnet_lite0_aspp")
+# Name of the row: format, what runs it, and the precision.
+ROWS = {
+    "SavedModel float32": ("saved_model_float32", "tensorflow", ""),
+    "SavedModel bfloat16": ("saved_model_bfloat16", "tensorflow", ""),
+    "onnx, onnxruntime": ("onnx", "onnxruntime", ""),
+    "onnx_float16, onnxruntime": ("onnx_float16", "onnxruntime", ""),
+    "onnx_int8, onnxruntime": ("onnx_int8", "onnxruntime", ""),
+    "onnx_int8, OpenVINO": ("onnx_int8", "openvino", "f32"),
+    "openvino float32": ("openvino", "openvino", "f32"),
+    "openvino bfloat16": ("openvino", "openvino", "bf16"),
+    "openvino_int8": ("openvino_int8", "openvino", "f32"),
+}
 
-CLASSES = DatasetInfo("random", tuple(f"class_{i}" for i in range(21)), pascal_palette(21))
-CALIBRATED_ON = 20
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="+")
+    parser.add_argument("--torch_python", default="")
+    options = parser.parse_args()
+    if options.arguments[0] == "answer":
+        answer(*options.arguments[1:])
+        return
+    folder, pictures, size, rounds, *networks = options.arguments
+    prepared = {name: prepare(Path(folder), pictures, int(size), name) for name in networks}
+    if not int(rounds):
+        return
+    print(f"{'network':26}{'':28}{'MB':>8}{'same %':>10}{'least s':>9}{'median':>9}", flush=True)
+    for name, paths in prepared.items():
+        compare(name, paths, Path(folder) / name, int(size), int(rounds), options.torch_python)
 
 
-def main(folder: str, size_text: str, rounds: int, networks: list[str]) -> None:
-    """Prints the table."""
+def prepare(folder: Path, pictures: str, size: int, name: str) -> dict[str, str]:
+    """Writes what is missing of a network; returns the paths by the names of the formats."""
+    out = folder / name
+    listed = out / "paths.json"
+    if listed.exists():
+        return json.loads(listed.read_text())
+    from benchmarks.made_up_networks import made_up_network
+    from deeplab_tf import workdir
+    from deeplab_tf.experiments import EXPERIMENTS
+    from deeplab_tf.export import onnx, openvino
+    from deeplab_tf.export.saved_model import export_saved_model
+    from deeplab_tf.images.files import pixels_of
+    from deeplab_tf.images.fit import fit_image
+    from deeplab_tf.networks.deeplab import build_network, rebuild
+
+    photographs = [pixels_of(str(path)) for path in sorted(Path(pictures).glob("*.jpg"))[:CALIBRATED_ON]]
+    if name in EXPERIMENTS:
+        model, config = made_up_network(name, photographs[0], CLASSES)
+    else:
+        model, config = workdir.load(name, workdir.read_config(name))
+    fitted = [fit_image(one, (size, size), model.mean_rgb)[0] for one in photographs]
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "image.npy", fitted[0][np.newaxis])
+    paths = {}
+    for precision in ("float32", "bfloat16"):
+        chosen = build_network(config.model, config.info.num_classes, precision)
+        chosen.set_weights(model.get_weights())
+        written = export_saved_model(chosen, config, str(out / precision), size=(size, size), overwrite=True)
+        paths[f"saved_model_{precision}"] = written
+    dilated = rebuild(model, "dilated")
+    common: dict[str, Any] = {"size": (size, size), "pictures": fitted[:2], "calibration": fitted, "overwrite": True}
+    if name in EXPERIMENTS:  # int8 may mix up 21 random classes as it likes: here their time counts
+        for module in (onnx, openvino):
+            module.FORMATS.update({key: one._replace(share=1.0) for key, one in module.FORMATS.items()})
+    for module, formats in ((onnx, onnx.FORMATS), (openvino, openvino.FORMATS)):
+        write = module.export_onnx if module is onnx else module.export_openvino
+        for format_name, one in zip(formats, write(dilated, config, str(out), list(formats), **common), strict=True):
+            paths[format_name] = one.path
+            print(f"{name} {format_name}: {one}", flush=True)
+    listed.write_text(json.dumps(paths))
+    return paths
+
+
+def compare(name: str, paths: dict[str, str], folder: Path, size: int, rounds: int, torch_python: str) -> None:
+    """Starts a process for each way, lets them answer in turns, and prints a table."""
+    module = [sys.executable, "-m", "benchmarks.runtimes", "answer"]
+    image = str(folder / "image.npy")
+    workers = {}
+    for label, (format_name, runtime, precision) in ROWS.items():
+        workers[label] = Worker([*module, runtime, paths[format_name], image, precision])
+    for mode in TORCH if torch_python and name in TWINS else ():
+        script = str(ROOT / "benchmarks" / "torch_inference.py")
+        workers[f"PyTorch {mode}"] = Worker([torch_python, script, name, mode, str(size)])
+    first = {label: worker.read() for label, worker in workers.items()}
+    seconds: dict[str, list[float]] = {label: [] for label in workers}
+    dice = random.Random(0)
+    for _ in range(rounds):
+        # In another order each time, because it matters who came before.
+        for label in dice.sample(list(workers), len(workers)):
+            seconds[label].append(workers[label].ask()["seconds"])
+    reference = np.array(first["SavedModel float32"]["labels"], np.uint8)
+    for label, times in seconds.items():
+        labels = first[label].get("labels")
+        same = f"{100 * np.mean(np.array(labels, np.uint8) == reference):10.3f}" if labels else f"{'':10}"
+        megabytes = f"{num_bytes(paths[ROWS[label][0]]) / 1e6:8.1f}" if label in ROWS else f"{'':8}"
+        print(f"{name:26}{label:28}{megabytes}{same}{min(times):9.4f}{median(times):9.4f}", flush=True)
+    for worker in workers.values():
+        worker.stop()
+
+
+class Worker:
+    """A process that answers a line with a line of JSON."""
+
+    def __init__(self, command: list[str]) -> None:
+        environment = os.environ | {"TF_ONEDNN_ASSUME_FROZEN_WEIGHTS": "1", "PYTHONPATH": str(ROOT)}
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def read(self) -> dict[str, Any]:
+        """Returns the next line that is JSON."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"{self._process.args} ended")
+
+    def ask(self) -> dict[str, Any]:
+        """Lets it answer the image twice, and returns the time of the second."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._process.stdin.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+
+def answer(runtime: str, path: str, image_path: str, precision: str) -> None:
+    """Loads a file, and then times an answer for each line of the standard input."""
+    image = np.load(image_path)
+    run = RUNTIMES[runtime](path, image, precision)
+    run()
+    print(json.dumps({"labels": run().tolist()}), flush=True)
+    for _ in sys.stdin:
+        run()  # its weights are in the caches again, as when it answers alone
+        begin = time.perf_counter()
+        run()
+        print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
+
+
+def by_tensorflow(path: str, image: np.ndarray, _: str) -> Any:
+    import tensorflow as tf
+
+    loaded, images = tf.saved_model.load(path), tf.constant(image)
+    signature = loaded.signatures["serving_default"]
+
+    def run() -> np.ndarray:
+        found = signature(images=images)
+        found["confidence"].numpy()
+        return (loaded, found["labels"].numpy())[1]
+
+    return run
+
+
+def by_onnxruntime(path: str, image: np.ndarray, _: str) -> Any:
     import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    return lambda: session.run(["labels", "confidence"], {"images": image})[0]
+
+
+def by_openvino(path: str, image: np.ndarray, precision: str) -> Any:
     from openvino import Core
 
-    photographs = [pixels_of(str(path)) for path in sorted(Path(folder).glob("*.jpg"))[:CALIBRATED_ON]]
-    size = (None, None) if size_text == "any" else (int(size_text), int(size_text))
-    print(f"{'network':28}{'format':22}{'MB':>8}{'same %':>10}{'s':>9}", flush=True)
-    for name in networks:
-        model, config = network(name, photographs[0])
-        fitted = [fit_image(one, size, model.mean_rgb)[0] if None not in size else one for one in photographs]
-        pictures = fitted[:2] if None not in size else pictures_of_two_sizes(photographs, model.size_multiple)
-        image = pictures[0][np.newaxis]
-        with tempfile.TemporaryDirectory() as out:
-            rows: dict[str, tuple[float, float, Callable[[], Any]]] = {}
-            reference = None
-            for precision in ("float32", "bfloat16"):
-                chosen = model if precision == "float32" else in_precision(model, config, precision)
-                path = export_saved_model(chosen, config, os.path.join(out, precision), size=size)
-                loaded = tf.saved_model.load(path)
-                run = saved_model(loaded, image)
-                labels = run()
-                reference = labels if reference is None else reference
-                rows[f"SavedModel {precision}"] = (megabytes(path), float((labels == reference).mean()), run)
-            common: dict[str, Any] = {"size": size, "pictures": pictures}
-            for written in onnx.export_onnx(model, config, out, list(onnx.FORMATS), calibration=fitted, **common):
-                session = onnxruntime.InferenceSession(written.path)
-                row = (written.num_bytes / 1e6, written.agreement, run_onnx(session, image))
-                rows[Path(written.path).stem.removeprefix(config.experiment).replace("_", " ") or "onnxruntime"] = row
-            int8 = onnx.onnx_path(out, config, "onnx_int8")
-            written = openvino.export_openvino(model, config, out, **common)
-            for label, path, hint in (
-                ("f32", written.path, "f32"),
-                ("bf16", written.path, "bf16"),
-                ("int8", int8, "f32"),
-            ):
-                compiled = Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": hint})
-                run = run_openvino(compiled, image)
-                agreement = float((run() == reference).mean())
-                rows[f"OpenVINO {label}"] = (os.path.getsize(path) / 1e6, agreement, run)
-            least = dict.fromkeys(rows, float("inf"))
-            for _ in range(rounds):
-                for label, (*_, run) in rows.items():
-                    begin = time.perf_counter()
-                    run()
-                    least[label] = min(least[label], time.perf_counter() - begin)
-            for label, (size_mb, agreement, _) in rows.items():
-                print(f"{name:28}{label:22}{size_mb:8.1f}{100 * agreement:10.3f}{least[label]:9.3f}", flush=True)
-
-
-def network(name: str, photograph: np.ndarray) -> tuple[DeepLab, Config]:
-    """Loads a workdir, or builds an experiment whose scores tell classes apart."""
-    if name not in EXPERIMENTS:
-        return workdir.load(name, workdir.read_config(name))
-    keras.utils.set_random_seed(0)
-    config = dataclasses.replace(experiment_config(name), dataset=CLASSES)
-    model = build_network(dataclasses.replace(config.model, atrous="dilated"), CLASSES.num_classes)
-    images = tf.constant(photograph[np.newaxis, :129, :129].astype(np.float32))
-    with measuring_statistics():
-        model(images)
-    for layer in model.head._flatten_layers():
-        if layer.name.split("_")[0] == model.head.classifier:
-            layer.kernel.assign(layer.kernel * (3 / np.std(model(images), axis=(0, 1, 2))))
-    return model, config
-
-
-def in_precision(model: DeepLab, config: Config, precision: str) -> DeepLab:
-    """Returns the network with its weights, computing in another precision."""
-    other = build_network(config.model, config.info.num_classes, precision)
-    other.set_weights(model.get_weights())
-    return other
-
-
-def saved_model(loaded: Any, image: np.ndarray) -> Callable[[], np.ndarray]:
-    signature, images = loaded.signatures["serving_default"], tf.constant(image)
-    return lambda: (loaded, signature(images=images)["labels"].numpy())[1]
-
-
-def run_onnx(session: Any, image: np.ndarray) -> Callable[[], np.ndarray]:
-    return lambda: session.run(["labels"], {"images": image})[0]
-
-
-def run_openvino(compiled: Any, image: np.ndarray) -> Callable[[], np.ndarray]:
+    compiled = Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": precision})
     return lambda: np.array(compiled({"images": image})["labels"])
 
 
-def megabytes(folder: str) -> float:
-    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
+RUNTIMES = {"tensorflow": by_tensorflow, "onnxruntime": by_onnxruntime, "openvino": by_openvino}
+
+
+def num_bytes(path: str) -> int:
+    """Returns the bytes of a file, its weights included, or of all files of a folder."""
+    one = Path(path)
+    beside = [one.with_suffix(".bin")] if one.suffix == ".xml" else []
+    files = list(one.rglob("*")) if one.is_dir() else [one, *beside]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])
+    main()

@@ -7,6 +7,6 @@ FORMATS = {
     "saved_model": "saved_model",
     **dict.fromkeys(("tflite", "tflite_float16", "tflite_dynamic", "tflite_int8"), "tflite"),
     **dict.fromkeys(("onnx", "onnx_float16", "onnx_int8"), "onnx"),
-    "openvino": "openvino",
+    **dict.fromkeys(("openvino", "openvino_int8"), "openvino"),
 }
 """What can be written, and the module of this package that writes and loads it."""

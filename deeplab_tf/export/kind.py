@@ -29,6 +29,7 @@ class Job:
         size: height and width of the images, or None for any.
         pictures: uint8 [H, W, 3], of that size, to calibrate on and to compare on; may be empty.
         crf: put the dense CRF inside, where a kind can.
+        probabilities: give these instead of labels, in TensorFlow Lite files.
         overwrite: replace earlier files.
     """
 
@@ -38,6 +39,7 @@ class Job:
     size: Size
     pictures: Sequence[np.ndarray]
     crf: bool = False
+    probabilities: bool = False
     overwrite: bool = False
 
     @functools.cached_property
@@ -65,17 +67,21 @@ class Kind(NamedTuple):
 
     Attributes:
         name: for messages, such as "ONNX file".
+        ending: of its files' names, such as ".onnx"; nothing for a folder.
         check: refuses formats of this kind before anything is loaded or written: (formats, size, size_multiple) of
             the network.
         path_of: (out_dir, config, format) -> where it will be written.
         write: writes the formats of this kind, and yields lines for the user.
         knows: says whether a path is of this kind, without reading all of it.
         load: loads it. It raises UserError for a damaged one.
+        has_tiles: --tile can be inside.
     """
 
     name: str
+    ending: str
     check: Callable[[Sequence[str], Size, int], None]
     path_of: Callable[[str, Config, str], str]
     write: Callable[[Job, Sequence[str]], Iterator[str]]
     knows: Callable[[str], bool]
     load: Callable[[str], Exported]
+    has_tiles: bool = False

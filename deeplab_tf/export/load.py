@@ -36,14 +36,17 @@ class Backend(NamedTuple):
     Attributes:
         knows: says whether a path is of this kind, without reading all of it.
         load: loads it. It raises UserError for a damaged one.
+        has_tiles: it can have been exported with --tile.
     """
 
     knows: Callable[[str], bool]
     load: Callable[[str], Exported]
+    has_tiles: bool = False
 
 
 _KINDS = [importlib.import_module(f"{__package__}.{module}").KIND for module in dict.fromkeys(FORMATS.values())]
-BACKENDS = {kind.name: Backend(kind.knows, kind.load) for kind in _KINDS}
+_ENDINGS = [kind.ending for kind in _KINDS if kind.ending]
+BACKENDS = {kind.name: Backend(kind.knows, kind.load, kind.has_tiles) for kind in _KINDS}
 """What is loaded, and by what."""
 
 
@@ -133,9 +136,13 @@ def check_workdir_path(path: str) -> None:
     if os.path.isfile(path):
         if path.lower().endswith(SUFFIXES):
             raise UserError(f"{path} is a weights file: give it as --weights={path}, with --experiment and --dataset.")
-        raise UserError(f"{path} is not a model that is known; name a workdir, a SavedModel or a .tflite file.")
+        raise UserError(
+            f"{path} is not a model that is known; name a workdir, a SavedModel, or a file that ends in "
+            f"{' or '.join(_ENDINGS)}."
+        )
     inside = [os.path.join(path, *parts) for parts in (("saved_model", "1"), ("1",))]
-    inside += sorted(glob.glob(os.path.join(glob.escape(path), "*.tflite")))
+    for ending in _ENDINGS:
+        inside += sorted(glob.glob(os.path.join(glob.escape(path), f"*{ending}")))
     meant = [candidate for candidate in inside if os.path.exists(candidate) and is_exported(candidate)]
     if meant:
         raise UserError(f"{path} holds an exported model: name {' or '.join(meant)}.")
@@ -155,25 +162,27 @@ def load_exported(path: str) -> Exported:
         UserError: none of `BACKENDS`, or damaged.
     """
     # What nothing knows is refused by the loader of SavedModels, which says what it expected.
-    load = next((backend.load for backend in BACKENDS.values() if backend.knows(path)), load_saved_model)
-    description, labels, probabilities, takes_batches = load(path)
+    unknown = Backend(lambda _: True, load_saved_model, has_tiles=True)
+    backend = next((backend for backend in BACKENDS.values() if backend.knows(path)), unknown)
+    description, labels, probabilities, takes_batches = backend.load(path)
     takes_batches = takes_batches and None in description.size  # images are fitted one by one
     if probabilities is None:
-        fitted_labels = _of_any_size(_within_memory(labels, description), description)
+        fitted_labels = _of_any_size(_within_memory(labels, description, backend.has_tiles), description)
         return Exported(description, fitted_labels, None, takes_batches)
-    fitted = _of_any_size(_within_memory(probabilities, description), description)
+    fitted = _of_any_size(_within_memory(probabilities, description, backend.has_tiles), description)
     return Exported(description, lambda image: labels_of(fitted(image)), fitted, takes_batches)
 
 
 def _within_memory(
-    predict: Callable[[np.ndarray], np.ndarray], description: Description
+    predict: Callable[[np.ndarray], np.ndarray], description: Description, has_tiles: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
     if not description.bytes_per_pixel:
         return predict
     config = description.config
 
     def checked(image: np.ndarray) -> np.ndarray:  # or several, [B, H, W, 3]
-        remedy = "Export the network with --tile=1025, or make the image smaller."
+        tiled = "Export the network" if has_tiles else "Export the network as a SavedModel"
+        remedy = f"{tiled} with --tile=1025, or make the image smaller."
         num_classes = config.info.num_classes
         require_memory(image, config.inference, num_classes, lambda: description.bytes_per_pixel, remedy)
         if description.crf:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +10,7 @@ import numpy as np
 
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export import onnx_graph
 from deeplab_tf.export.compare import Format, Predict, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
@@ -28,12 +25,8 @@ FORMATS = {
     "onnx_float16": Format("_float16.onnx", 0.02, 1e-3),
     "onnx_int8": Format("_int8.onnx", 0.3, 0.05),
 }
-OPSET = 18
 # Of the file's metadata.
 _DESCRIPTION, _NAMES = "deeplab_tf", "class_names"
-# What is quantised; activations too, or what is before them is stored in steps for a range that they cut off. The first
-# and the last steps, normalising and upsampling, are exact and cheap as they are.
-_QUANTISED = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "Pad"]
 _ERRORS_ONLY = 3
 
 
@@ -83,7 +76,7 @@ def export_onnx(
     files.make_folder(out_dir, "--out")
     per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
     description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
-    converted = _convert(PortableNetwork(model, config.inference, size))
+    converted = onnx_graph.convert(PortableNetwork(model, config.inference, size))
     reference = fold_inference(model, config.inference, size)
     calibration = list(calibration)
     for name in format_names:
@@ -120,106 +113,15 @@ def load_onnx(path: str) -> Exported:
     return Exported(description, _labels_by(session), takes_batches=None in description.size)
 
 
-def _convert(network: PortableNetwork) -> Any:
-    """Returns the onnx.ModelProto."""
-    tf2onnx = require("tf2onnx", "ONNX")
-    with _quiet():
-        model, _ = tf2onnx.convert.from_function(
-            network.segment, input_signature=network.segment.input_signature, opset=OPSET
-        )
-    _name(model.graph, network)
-    for position, node in enumerate(model.graph.node):
-        if node.op_type == "Resize":
-            _resize_to_sizes(model, position)
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [constant for constant in model.graph.initializer if constant.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-    return model
-
-
-def _resize_to_sizes(model: Any, position: int) -> None:
-    """Gives a Resize the sides of its result, not factors: 29 cells times 15.4827 may be 448 or 449 pixels."""
-    onnx = require("onnx", "ONNX")
-    node = model.graph.node[position]
-    constants = {constant.name: constant for constant in model.graph.initializer}
-    x, _, scales, *sizes = node.input
-    if not sizes:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-        [shape] = [value.type.tensor_type.shape.dim for value in inferred.value_info if value.name == x]
-        factors = onnx.numpy_helper.to_array(constants[scales])
-        result = np.round([side.dim_value * factor for side, factor in zip(shape, factors, strict=True)])
-        if not all(result):
-            raise UserError("the network cannot be converted to ONNX: a map has no size in the graph.")
-        sizes = [f"{node.name}_sizes"]
-        model.graph.initializer.append(onnx.numpy_helper.from_array(result.astype(np.int64), sizes[0]))
-    # What is left out is an empty name. An empty tensor is the same to some readers, but not to all.
-    node.input[:] = [x, "", "", *sizes]
-
-
-def _name(graph: Any, network: PortableNetwork) -> None:
-    """Gives the input and the outputs the names that are promised, and their shapes."""
-    [taken] = graph.input
-    by_type = {output.type.tensor_type.elem_type: output for output in graph.output}
-    onnx = require("onnx", "ONNX")
-    renamed = {
-        taken.name: INPUT,
-        by_type[onnx.TensorProto.UINT8].name: LABELS,
-        by_type[onnx.TensorProto.FLOAT].name: CONFIDENCE,
-    }
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [renamed.get(name, name) for name in names]
-    sides = network.segment.input_signature[0].shape
-    for value in (taken, *graph.output):
-        value.name = renamed[value.name]
-        for dimension, side, name in zip(value.type.tensor_type.shape.dim, sides, "BHW", strict=False):
-            dimension.Clear()
-            if side is None:
-                dimension.dim_param = name
-            else:
-                dimension.dim_value = side
-    graph.output.sort(key=lambda output: (LABELS, CONFIDENCE).index(output.name))
-
-
-def _stored(model: Any, format_name: str, calibration: list[np.ndarray]) -> Any:
+def _stored(model: Any, format_name: str, calibration: Sequence[np.ndarray]) -> Any:
     """Returns the model as a format stores it; the float32 model stays as it is."""
+    if format_name == "onnx_float16":
+        return onnx_graph.to_float16(model)
+    if format_name == "onnx_int8":
+        return onnx_graph.to_int8(model, calibration, format_name)
     copy = type(model)()
     copy.CopyFrom(model)
-    if format_name == "onnx_float16":
-        float16 = require("onnxruntime.transformers.float16", format_name)
-        with _quiet():
-            return float16.convert_float_to_float16(copy, keep_io_types=True)
-    if format_name == "onnx_int8":
-        if not calibration:
-            raise UserError("onnx_int8 needs pictures that show what the network will see, and got none.")
-        return _quantise(copy, calibration)
     return copy
-
-
-def _quantise(model: Any, calibration: list[np.ndarray]) -> Any:
-    onnx = require("onnx", "onnx_int8")
-    quantization = require("onnxruntime.quantization", "onnx_int8")
-    shape_inference = require("onnxruntime.quantization.shape_inference", "onnx_int8")
-
-    class Pictures(quantization.CalibrationDataReader):  # type: ignore[name-defined]
-        def __init__(self) -> None:
-            self._left = iter(calibration)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            picture = next(self._left, None)
-            return None if picture is None else {INPUT: picture[np.newaxis]}
-
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        plain, ready, done = (os.path.join(folder, f"{name}.onnx") for name in ("plain", "ready", "done"))
-        onnx.save(model, plain)
-        # It joins convolutions and what follows them, so that nothing between them is rounded.
-        shape_inference.quant_pre_process(plain, ready, skip_symbolic_shape=True)
-        quantization.quantize_static(
-            ready, done, Pictures(), op_types_to_quantize=_QUANTISED, per_channel=True,
-            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
-        )  # fmt: skip
-        return onnx.load(done)
 
 
 def _described(model: Any, description: Description) -> bytes:
@@ -255,19 +157,6 @@ def _labels_by(session: Any) -> Callable[[np.ndarray], np.ndarray]:
     return labels
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the converters' remarks, which are for their makers, away from the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
 def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
     require("tf2onnx", format_names[0])
     require("onnxruntime", format_names[0])
@@ -288,4 +177,4 @@ def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
         yield job.describe(written)
 
 
-KIND = Kind("ONNX file", _check, onnx_path, _write, is_onnx, load_onnx)
+KIND = Kind("ONNX file", ".onnx", _check, onnx_path, _write, is_onnx, load_onnx)

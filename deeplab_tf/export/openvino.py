@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
+from deeplab_tf.export import onnx_graph
 from deeplab_tf.export.compare import Format, Predict, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
@@ -22,60 +22,72 @@ from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files, native_messages
 
-FORMAT = Format(".xml", 1e-3, 0.0)
+FORMATS = {
+    "openvino": Format(".xml", 1e-3, 0.0),
+    "openvino_int8": Format("_int8.xml", 0.3, 0.05),
+}
 _RT_INFO = ["deeplab_tf", "description"]
 
 
-def openvino_path(out_dir: str, config: Config) -> str:
+def openvino_path(out_dir: str, config: Config, format_name: str) -> str:
     """Returns where `export_openvino` writes; the weights are beside it, with the ending .bin."""
-    return os.path.join(out_dir, f"{config.experiment}{FORMAT.suffix}")
+    return os.path.join(out_dir, f"{config.experiment}{FORMATS[format_name].suffix}")
 
 
 def export_openvino(
     model: DeepLab,
     config: Config,
     out_dir: str,
+    format_names: Sequence[str],
     *,
     size: Size,
     pictures: Sequence[np.ndarray],
+    calibration: Iterable[np.ndarray] = (),
     overwrite: bool = False,
-) -> Written:
-    """Converts the network, compares it with the original on some pictures, and writes it if it is the same.
+) -> Iterator[Written]:
+    """Converts the network, compares each file with the original on some pictures, and writes it if it is the same.
 
-    Inputs, outputs and arguments are those of `export_onnx`. The weights are float32; OpenVINO computes in what the
-    machine is fast in unless told otherwise.
+    Inputs, outputs and arguments are those of `export_onnx`, whose graph is converted: with the one that TensorFlow's
+    converter leaves, softmax and argmax over few classes take OpenVINO several times as long. The weights of "openvino"
+    are float32; OpenVINO computes in what the machine is fast in unless told otherwise.
+
+    Yields:
+        What was written, one after the other.
 
     Raises:
         UserError: a package is missing, a file exists or cannot be written, or the network does not bear the
             conversion.
     """
-    openvino = require("openvino", "openvino")
-    path = openvino_path(out_dir, config)
-    weights = weights_path(path)
-    for one in (path, weights):
-        files.refuse_existing(one, overwrite)
+    if not format_names:
+        return
+    openvino, onnx = require("openvino", format_names[0]), require("onnx", format_names[0])
+    for name in format_names:
+        path = openvino_path(out_dir, config, name)
+        for one in (path, weights_path(path)):
+            files.refuse_existing(one, overwrite)
     files.make_folder(out_dir, "--out")
     per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
     description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
     reference = fold_inference(model, config.inference, size)
-    with tempfile.TemporaryDirectory() as folder:
-        network = PortableNetwork(model, config.inference, size)
-        saved = os.path.join(folder, "saved_model")
-        tf.saved_model.save(network, saved, network.segment.get_concrete_function())
-        with native_messages.held_back():
-            converted = openvino.convert_model(saved)
-        _name(converted)
-        converted.set_rt_info(description.to_json(), _RT_INFO)
-        written = os.path.join(folder, "network.xml")
-        openvino.save_model(converted, written, compress_to_fp16=False)
-        predict = _run(_compile(written, "f32"))
-        agreement = compare(
-            predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, "openvino", FORMAT
-        )
-        # The weights first: an .xml is never without them.
-        files.write_atomically(weights, lambda temporary: _copy(weights_path(written), temporary))
-        files.write_atomically(path, lambda temporary: _copy(written, temporary))
-    return Written(path, os.path.getsize(path) + os.path.getsize(weights), agreement)
+    graph = onnx_graph.convert(PortableNetwork(model, config.inference, size))
+    calibration = list(calibration)
+    for name in format_names:
+        path = openvino_path(out_dir, config, name)
+        with tempfile.TemporaryDirectory() as folder:
+            source, written = os.path.join(folder, "network.onnx"), os.path.join(folder, "network.xml")
+            onnx.save(onnx_graph.to_int8(graph, calibration, name) if name == "openvino_int8" else graph, source)
+            with native_messages.held_back():
+                converted = openvino.convert_model(source)
+            converted.set_rt_info(description.to_json(), _RT_INFO)
+            openvino.save_model(converted, written, compress_to_fp16=False)
+            predict = _run(_compile(written, "f32"))
+            agreement = compare(
+                predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, name, FORMATS[name]
+            )
+            # The weights first: an .xml is never without them.
+            _move(weights_path(written), weights_path(path))
+            _move(written, path)
+        yield Written(path, os.path.getsize(path) + os.path.getsize(weights_path(path)), agreement)
 
 
 def weights_path(path: str) -> str:
@@ -119,13 +131,6 @@ def _compile(model: Any, precision: str) -> Any:
     return _core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision})
 
 
-def _name(model: Any) -> None:
-    model.inputs[0].get_tensor().set_names({INPUT})
-    for output in model.outputs:
-        name = LABELS if output.get_element_type().get_type_name() == "u8" else CONFIDENCE
-        output.get_tensor().set_names({name})
-
-
 def _run(compiled: Any) -> Predict:
     def predict(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = compiled({INPUT: image[np.newaxis]})
@@ -143,27 +148,28 @@ def _labels_by(compiled: Any) -> Callable[[np.ndarray], np.ndarray]:
     return labels
 
 
-def _copy(source: str, target: str) -> None:
-    shutil.copyfile(source, target)
+def _move(source: str, target: str) -> None:
+    files.write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
 
 
 def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
-    require("openvino", format_names[0])
+    for package in ("openvino", "tf2onnx", "onnxruntime"):
+        require(package, format_names[0])
 
 
 def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
     yield f"converting to {', '.join(format_names)} ..."
-    written = export_openvino(
-        job.dilated, job.config, job.out_dir, size=job.size, pictures=job.tried(), overwrite=job.overwrite
-    )
-    yield job.describe(written)
+    for written in export_openvino(
+        job.dilated,
+        job.config,
+        job.out_dir,
+        format_names,
+        size=job.size,
+        pictures=job.tried(),
+        calibration=job.pictures,
+        overwrite=job.overwrite,
+    ):
+        yield job.describe(written)
 
 
-KIND = Kind(
-    "OpenVINO file",
-    _check,
-    lambda out_dir, config, _: openvino_path(out_dir, config),
-    _write,
-    is_openvino,
-    load_openvino,
-)
+KIND = Kind("OpenVINO file", ".xml", _check, openvino_path, _write, is_openvino, load_openvino)

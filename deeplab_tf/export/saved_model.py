@@ -237,9 +237,11 @@ def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
 
 KIND = Kind(
     "SavedModel",
+    "",
     lambda format_names, size, size_multiple: None,
     lambda out_dir, config, _: saved_model_path(out_dir),
     _write,
     is_saved_model,
     load_saved_model,
+    has_tiles=True,
 )

@@ -1,4 +1,4 @@
-"""TensorFlow Lite files for phones: uint8 pixels of one size in, labels out, built-in operations only."""
+"""TensorFlow Lite files for phones: uint8 pixels of one size in, labels or probabilities out, built-in operations."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export.compare import Format, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.kind import Job, Kind
+from deeplab_tf.export.tflite_metadata import with_metadata
 from deeplab_tf.inference.fold import fold_weights
-from deeplab_tf.inference.labels import labels_in_graph
+from deeplab_tf.inference.labels import labels_in_graph, labels_of
 from deeplab_tf.inference.probabilities import build_inference
 from deeplab_tf.inference.scores import build_scores
 from deeplab_tf.networks.deeplab import DeepLab
@@ -80,12 +81,13 @@ def export_tflite(
     size: tuple[int, int],
     pictures: Iterable[np.ndarray],
     calibration: Iterable[np.ndarray] = (),
+    probabilities: bool = False,
     overwrite: bool = False,
 ) -> Written:
     """Converts the network, compares it with the original on some pictures, and writes it if it is the same.
 
-    The file takes uint8 [1, H, W, 3], RGB, and answers labels uint8 [1, H, W]. The names of the classes and the
-    configuration are in it as a zip archive.
+    The file takes uint8 [1, H, W, 3], RGB, and gives labels, uint8 [1, H, W], or probabilities, float32 [1, H, W, K].
+    The names of the classes and the configuration are in it as a zip archive, and TensorFlow Lite's own metadata.
 
     Args:
         model: trained, float32, its atrous convolutions by the implementation that the file is to have.
@@ -95,6 +97,7 @@ def export_tflite(
         size: height and width, see `check_size`.
         pictures: what to compare on, uint8 [H, W, 3] of that size.
         calibration: for tflite_int8, pictures of that size which show what the network will see.
+        probabilities: give these, as MediaPipe's ImageSegmenter takes them, and not labels.
         overwrite: replace an earlier file.
 
     Returns:
@@ -106,19 +109,21 @@ def export_tflite(
     path = tflite_path(out_dir, config, format_name)
     files.refuse_existing(path, overwrite)
     files.make_folder(out_dir, "--out")
-    content = _convert(model, config, format_name, size, list(calibration))
+    content = _convert(model, config, format_name, size, list(calibration), probabilities)
+    info = config.info
+    content = with_metadata(content, f"{config.experiment}, {info.num_classes} classes", _LABELS_FILE, probabilities)
     description = Description(config, model.mean_rgb, size=size)
     content += _archive(
         {
-            _LABELS_FILE: "".join(f"{name}\n" for name in config.info.class_names),
+            _LABELS_FILE: "".join(f"{name}\n" for name in info.class_names),
             _DESCRIPTION_FILE: description.to_json(),
         }
     )
     predict = _interpret(tf_lite_interpreter(model_content=content))
-    probabilities = build_inference(model, config.inference, size)
+    reference = build_inference(model, config.inference, size)
     agreement = compare(
-        lambda image: (predict(image), None),
-        lambda image: probabilities(image[np.newaxis])[0].numpy(),
+        lambda image: _labels_and_confidence(predict(image)),
+        lambda image: reference(image[np.newaxis])[0].numpy(),
         pictures,
         format_name,
         FORMATS[format_name],
@@ -136,7 +141,7 @@ def load_tflite(path: str) -> Exported:
     """Loads a file that `export_tflite` wrote.
 
     Returns:
-        The model, for images of the file's size; it has labels only.
+        The model, for images of the file's size; it has labels only where the file has.
 
     Raises:
         UserError: not a file of this project, or damaged.
@@ -144,7 +149,11 @@ def load_tflite(path: str) -> Exported:
     with native_messages.held_back():  # the interpreter names its delegates
         try:
             description = _read_description(path)
-            return Exported(description, _interpret(tf_lite_interpreter(model_path=path)))
+            interpreter = tf_lite_interpreter(model_path=path)
+            predict = _interpret(interpreter)
+            if len(interpreter.get_output_details()[0]["shape"]) == 4:
+                return Exported(description, lambda image: labels_of(predict(image)), predict)
+            return Exported(description, predict)
         except _DAMAGE as error:
             raise UserError(
                 f"{path} is not a TensorFlow Lite file of export.py, or is damaged: {in_short(error)}"
@@ -168,22 +177,29 @@ def tf_lite_interpreter(**source: Any) -> Any:
 
 
 def _convert(
-    model: DeepLab, config: Config, format_name: str, size: tuple[int, int], calibration: list[np.ndarray]
+    model: DeepLab,
+    config: Config,
+    format_name: str,
+    size: tuple[int, int],
+    calibration: list[np.ndarray],
+    probabilities: bool,
 ) -> bytes:
     options = config.inference
     if options.tile:
         raise UserError("TensorFlow Lite files have no tiles inside: leave --tile out.")
     # The order of the probabilities is that of the scores, but for an average over mirrored images.
-    ranked = build_inference(model, options, size).python_function if options.flip else build_scores(model, options)
+    averaged = options.flip or probabilities
+    ranked = build_inference(model, options, size).python_function if averaged else build_scores(model, options)
     int8 = format_name == "tflite_int8"
     # A quantised file takes uint8 where the network takes float32.
     spec = tf.TensorSpec([1, *size, 3], tf.float32 if int8 else tf.uint8, name="images")
 
     @tf.function(input_signature=[spec], autograph=False)
-    def labels(images: tf.Tensor) -> tf.Tensor:
-        return labels_in_graph(ranked(_of_one_size(images, size)), name="labels")
+    def result(images: tf.Tensor) -> tf.Tensor:
+        found = ranked(_of_one_size(images, size))
+        return tf.identity(found, name="probabilities") if probabilities else labels_in_graph(found, name="labels")
 
-    folded = fold_weights(labels)
+    folded = fold_weights(result)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([folded.answer.get_concrete_function()], folded)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if format_name != "tflite":
@@ -226,6 +242,11 @@ def _archive(texts: dict[str, str]) -> bytes:
         for name, text in texts.items():
             archive.writestr(zipfile.ZipInfo(name), text)  # without the time: the same network gives the same file
     return buffer.getvalue()
+
+
+def _labels_and_confidence(found: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Splits what a file gives: labels [H, W], or probabilities [H, W, K]."""
+    return (found, None) if found.ndim == 2 else (labels_of(found), found.max(axis=-1))
 
 
 def _interpret(interpreter: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -274,9 +295,10 @@ def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
             size=size,
             pictures=job.tried(size),
             calibration=job.pictures if name == "tflite_int8" else (),
+            probabilities=job.probabilities,
             overwrite=job.overwrite,
         )
         yield job.describe(written)
 
 
-KIND = Kind("TensorFlow Lite file", _check, tflite_path, _write, is_tflite, load_tflite)
+KIND = Kind("TensorFlow Lite file", ".tflite", _check, tflite_path, _write, is_tflite, load_tflite)

@@ -60,6 +60,18 @@ def test_a_file_of_one_size_takes_images_of_any_size_one_by_one(path):
     assert segmenter.segment(IMAGE).labels.shape == (20, 30) and not segmenter.takes_batches
 
 
+@pytest.mark.parametrize(
+    ("has_tiles", "remedy"),
+    [(True, "Export the network with --tile=1025"), (False, "Export the network as a SavedModel with --tile=1025")],
+)
+def test_an_image_beyond_the_memory_is_refused_with_a_remedy_that_the_format_has(monkeypatch, has_tiles, remedy):
+    exported = Exported(Description(CONFIG, (0, 0, 0), bytes_per_pixel=1e9), labels_of)
+    monkeypatch.setitem(BACKENDS, "made up", Backend(lambda path: path == "a.made_up", lambda _: exported, has_tiles))
+    segmenter = load_segmenter("a.made_up").segmenter
+    with pytest.raises(UserError, match=re.escape(f"{remedy}, or make the image smaller.")):
+        segmenter.segment(np.zeros((2001, 2001, 3), np.uint8))
+
+
 def test_only_the_constants_of_an_exports_crf_change_with_the_configuration(path):
     crf = dataclasses.replace(CONFIG.crf, w1=9.0)
     exported = Exported(Description(CONFIG, (0, 0, 0)), labels_of, probabilities_of)
@@ -97,11 +109,16 @@ def test_a_wrong_path_points_to_the_right_one(tmp_path):
     (saved_model / "saved_model.pb").write_bytes(b"")
     (tmp_path / "model.WEIGHTS.h5").write_bytes(b"")
     (tmp_path / "other.bin").write_bytes(b"")
+    (tmp_path / "files").mkdir()
+    files = [tmp_path / "files" / name for name in ("a.tflite", "a.onnx", "a_int8.onnx", "a.xml")]
+    for file in (*files, tmp_path / "files" / "a.bin"):
+        file.write_bytes(b"")
     for path, says in (
         (tmp_path / "mine", f"name {saved_model}"),
+        (tmp_path / "files", f"name {' or '.join(map(str, files))}."),
         (saved_model.parent, f"name {saved_model}"),
         (tmp_path / "model.WEIGHTS.h5", "is a weights file: give it as --weights="),
-        (tmp_path / "other.bin", "is not a model that is known"),
+        (tmp_path / "other.bin", "name a workdir, a SavedModel, or a file that ends in .tflite or .onnx or .xml."),
         (tmp_path / "nowhere", "does not exist; name a workdir"),
         (tmp_path, "is not a workdir of train.py"),
     ):

@@ -1,6 +1,7 @@
 """Every pair of export options goes together, or is refused with a line."""
 
 import dataclasses
+import importlib
 import itertools
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import EXPERIMENTS
+from deeplab_tf.export import FORMATS
+from deeplab_tf.export.compare import made_up_picture
+from deeplab_tf.export.kind import Job
 from deeplab_tf.export.load import load_exported
 from deeplab_tf.export.saved_model import export_saved_model
 from deeplab_tf.inference.probabilities import predict_probabilities
@@ -18,22 +23,37 @@ from tests.tiny import tiny_network
 
 INFO = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
 CONFIG = dataclasses.replace(EXPERIMENTS["vgg16_large_fov"], dataset=INFO)
+SIZE = (65, 97)  # of the form 32k + 1, which TensorFlow Lite needs for two scales
 OPTIONS = {
-    "size": [(None, None), (41, 60)],
+    "format": list(FORMATS),
+    "size": [(None, None), SIZE],
     "atrous": list(IMPLEMENTATIONS),
     "precision": ["float32", "bfloat16", "float16"],
     "crf": [False, True],
+    "probabilities": [False, True],
     "flip": [False, True],
     "tile": [0, 33],
     "winograd": [True, False],
     "scales": [(1.0,), (1.0, 0.5)],
     "align_corners": [True, False],
 }
-IMAGE = np.random.default_rng(0).integers(0, 256, (41, 60, 3), np.uint8)
+PICTURES = [made_up_picture(SIZE), np.roll(made_up_picture(SIZE), 30, axis=1)]
+# Of the pixels. The network has 3 classes and random weights: in int8 many are close.
+LEAST_EQUAL = {"float32": 0.999, "bfloat16": 0.97, "float16": 0.97, "int8": 0.85}
 
 
 def allowed(chosen):
     return not (chosen["tile"] and not chosen["align_corners"])
+
+
+def refusal(chosen):
+    """What export.py says of a combination, or nothing."""
+    kind = FORMATS[chosen["format"]]
+    if kind != "saved_model" and chosen["tile"]:
+        return "no tiles inside"
+    if kind == "tflite" and chosen["size"] == (None, None):
+        return "needs the size of the images"
+    return ""
 
 
 def pairs_of(chosen):
@@ -55,23 +75,37 @@ def rows():
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", rows(), ids=lambda chosen: "-".join(map(str, chosen.values())))
 def test_every_pair_of_options_exports_and_answers_as_the_network(tmp_path, chosen):
+    for package in {"onnx": ["tf2onnx"], "openvino": ["tf2onnx", "openvino"]}.get(FORMATS[chosen["format"]], []):
+        pytest.importorskip(package)
     model = network(chosen["atrous"], chosen["precision"], chosen["scales"])
+    tile = chosen["tile"] and (65 if model.size_multiple > 16 else chosen["tile"])
     inference = InferenceConfig(
         flip=chosen["flip"],
-        tile=chosen["tile"],
-        tile_overlap=8 if chosen["tile"] else InferenceConfig().tile_overlap,
+        tile=tile,
+        tile_overlap=8 if tile else InferenceConfig().tile_overlap,
         winograd=chosen["winograd"],
         align_corners=chosen["align_corners"],
     )
-    if chosen["tile"] and model.size_multiple > 16:
-        inference = dataclasses.replace(inference, tile=65)
     config = dataclasses.replace(CONFIG, inference=inference)
-    path = export_saved_model(model, config, str(tmp_path), crf=chosen["crf"], size=chosen["size"])
-    probabilities = load_exported(path).probabilities_of(IMAGE)
-    assert probabilities.shape == (41, 60, 3) and np.isfinite(probabilities).all()
-    if not chosen["crf"]:
-        atol = 1e-5 if chosen["precision"] == "float32" else 0.05
-        np.testing.assert_allclose(probabilities, predict_probabilities(model, IMAGE, inference), atol=atol)
+    kind = importlib.import_module(f"deeplab_tf.export.{FORMATS[chosen['format']]}").KIND
+    job = Job(model, config, str(tmp_path), chosen["size"], PICTURES, chosen["crf"], chosen["probabilities"])
+    if says := refusal(chosen):
+        with pytest.raises(UserError, match=says):
+            list(kind.write(job, [chosen["format"]]))
+        return
+    list(kind.write(job, [chosen["format"]]))
+    exported = load_exported(kind.path_of(str(tmp_path), config, chosen["format"]))
+    least = LEAST_EQUAL["int8" if chosen["format"].endswith(("int8", "dynamic")) else chosen["precision"]]
+    for picture in PICTURES:
+        wanted = predict_probabilities(model, picture, inference)
+        if exported.probabilities_of is not None:
+            probabilities = exported.probabilities_of(picture)
+            assert probabilities.shape == (*SIZE, 3) and np.isfinite(probabilities).all()
+            if not chosen["crf"] and chosen["format"] == "saved_model":
+                atol = 1e-5 if chosen["precision"] == "float32" else 0.05
+                np.testing.assert_allclose(probabilities, wanted, atol=atol)
+        if not chosen["crf"] or chosen["format"] != "saved_model":
+            assert (exported.labels_of(picture) == wanted.argmax(-1)).mean() > least
 
 
 def network(atrous, precision, scales):

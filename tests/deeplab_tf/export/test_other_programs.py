@@ -24,18 +24,16 @@ PICTURES = pictures_of_two_sizes([], 8)
 
 def export(model, out_dir, name, size=ANY, config=CONFIG, **kwargs):
     pictures = PICTURES if size == ANY else [made_up_picture(size)]
-    if name == "openvino":
-        pytest.importorskip("openvino")
-        return openvino.export_openvino(model, config, str(out_dir), size=size, pictures=pictures, **kwargs)
-    for package in ("tf2onnx", "onnxruntime"):
+    for package in ("tf2onnx", "onnxruntime", *(["openvino"] if name in openvino.FORMATS else [])):
         pytest.importorskip(package)
+    write = openvino.export_openvino if name in openvino.FORMATS else onnx.export_onnx
     kwargs = {"calibration": pictures} | kwargs
-    [written] = onnx.export_onnx(model, config, str(out_dir), [name], size=size, pictures=pictures, **kwargs)
+    [written] = write(model, config, str(out_dir), [name], size=size, pictures=pictures, **kwargs)
     return written
 
 
 @pytest.mark.parametrize("size", [ANY, (41, 60)], ids=["any size", "one size"])
-@pytest.mark.parametrize("name", [*onnx.FORMATS, "openvino"])
+@pytest.mark.parametrize("name", [*onnx.FORMATS, *openvino.FORMATS])
 def test_a_file_answers_the_labels_of_the_network(tmp_path, name, size):
     model = tiny_network(scales=(1.0, 0.5))
     written = export(model, tmp_path, name, size)
@@ -48,7 +46,8 @@ def test_a_file_answers_the_labels_of_the_network(tmp_path, name, size):
         labels = exported.labels_of(picture)
         assert labels.dtype == np.uint8 and len(np.unique(labels)) > 1 and sure.mean() > 0.8
         agreeing = (labels == probabilities.argmax(-1))[sure].mean()
-        assert agreeing == 1 if not name.endswith("int8") else agreeing > 0.97
+        # OpenVINO rounds the averages of 9x9 pixels to the levels of a pixel, before the tiny network scales them.
+        assert agreeing >= {"onnx_int8": 0.97, "openvino_int8": 0.92}.get(name, 1)
     assert exported.takes_batches == (size == ANY)
     if size == ANY:
         both = exported.labels_of(np.stack([picture, picture[::-1]]))

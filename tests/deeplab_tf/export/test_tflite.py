@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.lite.python import schema_py_generated
 
 from deeplab_tf.config import InferenceConfig
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
@@ -104,6 +105,89 @@ def test_a_file_holds_names_and_configuration(converted):
         assert archive.read("labels.txt").decode().splitlines() == ["background", "cat", "dog"]
     description = load_exported(path).description
     assert description.config == CONFIG and description.size == SIZE and not description.crf
+
+
+class Table:
+    """Reads a flatbuffer by the numbers of its fields."""
+
+    def __init__(self, data, position=None):
+        self.data = bytes(data)
+        if position is None:
+            position = int.from_bytes(self.data[:4], "little")
+        self.position = position
+
+    def at(self, number):
+        table = self.position - int.from_bytes(self.data[self.position :][:4], "little", signed=True)
+        size = int.from_bytes(self.data[table:][:2], "little")
+        slot = 4 + 2 * number
+        offset = int.from_bytes(self.data[table + slot :][:2], "little") if slot < size else 0
+        return self.position + offset if offset else None
+
+    def target(self, position):
+        return position + int.from_bytes(self.data[position:][:4], "little")
+
+    def table(self, number):
+        return Table(self.data, self.target(self.at(number)))
+
+    def vector(self, number):
+        start = self.target(self.at(number))
+        return start + 4, int.from_bytes(self.data[start:][:4], "little")
+
+    def text(self, number):
+        start, length = self.vector(number)
+        return self.data[start : start + length].decode()
+
+    def first(self, number):
+        start, length = self.vector(number)
+        assert length == 1
+        return Table(self.data, self.target(start))
+
+    def byte(self, number):
+        return self.data[self.at(number)]
+
+    def number(self, number):
+        start, length = self.vector(number)
+        return np.frombuffer(self.data[start : start + 4 * length], "<f4").tolist()
+
+
+def metadata_of(path):
+    with open(path, "rb") as file:
+        model = schema_py_generated.ModelT.InitFromObj(schema_py_generated.Model.GetRootAsModel(file.read(), 0))
+    [entry] = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
+    return bytes(model.buffers[entry.buffer].data)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+def test_metadata_says_what_goes_in_and_comes_out(converted, tmp_path, probabilities):
+    # By the numbers of metadata_schema.fbs; with MediaPipe's own reader it was tried by hand (docs/tflite.md).
+    path = converted[1]["tflite"].path
+    if probabilities:
+        path = export(converted[0], tmp_path, probabilities=True).path
+    data = metadata_of(path)
+    assert data[4:8] == b"M001"
+    graph = Table(data).first(3)
+    taken, given, custom = graph.first(2), graph.first(3), graph.first(9)
+    assert taken.table(3).byte(0) == 2 and taken.table(3).table(1).byte(0) == 1  # an image, RGB
+    normalization = taken.first(4)
+    assert normalization.byte(0) == 1 and normalization.table(1).number(0) == [0.0]
+    assert normalization.table(1).number(1) == [1.0] and taken.table(5).number(0) == [255.0]
+    assert given.text(0) == ("probabilities" if probabilities else "labels")
+    listed = given.first(6)
+    assert listed.text(0) == "labels.txt" and listed.byte(2) == (2 if probabilities else 3)
+    start, length = custom.vector(1)
+    assert custom.text(0) == "SEGMENTER_METADATA" and start % 16 == 0 and data[start : start + length][4:8] == b"V001"
+
+
+@pytest.mark.parametrize("name", ["tflite", "tflite_int8"])
+def test_a_file_may_give_probabilities(converted, tmp_path, name):
+    model = converted[0]
+    written = export(model, tmp_path, name, calibration=pictures(4), probabilities=True)
+    exported = load_exported(written.path)
+    for picture in pictures():
+        probabilities, wanted = exported.probabilities_of(picture), predict_probabilities(model, picture)
+        assert probabilities.dtype == np.float32 and probabilities.shape == (*SIZE, 3)
+        np.testing.assert_allclose(probabilities, wanted, atol=1e-4 if name == "tflite" else 0.15)
+        np.testing.assert_array_equal(exported.labels_of(picture), probabilities.argmax(-1))
 
 
 def test_images_of_other_sizes_are_made_to_fit(converted):

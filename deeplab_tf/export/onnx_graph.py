@@ -1,0 +1,151 @@
+"""The network as an ONNX graph, float32, float16 or int8: what ONNX files hold, and what OpenVINO's are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from deeplab_tf.errors import UserError
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
+from deeplab_tf.export.packages import require
+
+OPSET = 18
+# What is quantised; activations too, or what is before them is stored in steps for a range that they cut off. The first
+# and the last steps, normalising and upsampling, are exact and cheap as they are.
+_QUANTISED = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "Pad"]
+
+
+def convert(network: PortableNetwork) -> Any:
+    """Returns the onnx.ModelProto, float32: input images, outputs labels and confidence.
+
+    Raises:
+        UserError: tf2onnx is missing, or a map has no size in the graph.
+    """
+    tf2onnx = require("tf2onnx", "ONNX")
+    with _quiet():
+        model, _ = tf2onnx.convert.from_function(
+            network.segment, input_signature=network.segment.input_signature, opset=OPSET
+        )
+    _name(model.graph, network)
+    for position, node in enumerate(model.graph.node):
+        if node.op_type == "Resize":
+            _resize_to_sizes(model, position)
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [constant for constant in model.graph.initializer if constant.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    return model
+
+
+def _resize_to_sizes(model: Any, position: int) -> None:
+    """Gives a Resize the sides of its result, not factors: 29 cells times 15.4827 may be 448 or 449 pixels."""
+    onnx = require("onnx", "ONNX")
+    node = model.graph.node[position]
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    x, _, scales, *sizes = node.input
+    if not sizes:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+        [shape] = [value.type.tensor_type.shape.dim for value in inferred.value_info if value.name == x]
+        factors = onnx.numpy_helper.to_array(constants[scales])
+        result = np.round([side.dim_value * factor for side, factor in zip(shape, factors, strict=True)])
+        if not all(result):
+            raise UserError("the network cannot be converted to ONNX: a map has no size in the graph.")
+        sizes = [f"{node.name}_sizes"]
+        model.graph.initializer.append(onnx.numpy_helper.from_array(result.astype(np.int64), sizes[0]))
+    # What is left out is an empty name. An empty tensor is the same to some readers, but not to all.
+    node.input[:] = [x, "", "", *sizes]
+
+
+def _name(graph: Any, network: PortableNetwork) -> None:
+    """Gives the input and the outputs the names that are promised, and their shapes."""
+    [taken] = graph.input
+    by_type = {output.type.tensor_type.elem_type: output for output in graph.output}
+    onnx = require("onnx", "ONNX")
+    renamed = {
+        taken.name: INPUT,
+        by_type[onnx.TensorProto.UINT8].name: LABELS,
+        by_type[onnx.TensorProto.FLOAT].name: CONFIDENCE,
+    }
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    sides = network.segment.input_signature[0].shape
+    for value in (taken, *graph.output):
+        value.name = renamed[value.name]
+        for dimension, side, name in zip(value.type.tensor_type.shape.dim, sides, "BHW", strict=False):
+            dimension.Clear()
+            if side is None:
+                dimension.dim_param = name
+            else:
+                dimension.dim_value = side
+    graph.output.sort(key=lambda output: (LABELS, CONFIDENCE).index(output.name))
+
+
+def to_float16(model: Any) -> Any:
+    """Returns a model with float16 weights and maps; the outputs stay what they are, and so does the argument.
+
+    Raises:
+        UserError: onnxruntime is missing.
+    """
+    copy = type(model)()
+    copy.CopyFrom(model)
+    float16 = require("onnxruntime.transformers.float16", "onnx_float16")
+    with _quiet():
+        return float16.convert_float_to_float16(copy, keep_io_types=True)
+
+
+def to_int8(model: Any, calibration: Sequence[np.ndarray], format_name: str) -> Any:
+    """Returns a model with int8 convolutions and maps; the argument stays what it is.
+
+    Args:
+        model: from `convert`.
+        calibration: pictures which show what the network will see, uint8 [H, W, 3].
+        format_name: for messages.
+
+    Raises:
+        UserError: onnxruntime is missing, or there are no pictures.
+    """
+    if not calibration:
+        raise UserError(f"{format_name} needs pictures that show what the network will see, and got none.")
+    onnx = require("onnx", format_name)
+    quantization = require("onnxruntime.quantization", format_name)
+    shape_inference = require("onnxruntime.quantization.shape_inference", format_name)
+
+    class Pictures(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+        def __init__(self) -> None:
+            self._left = iter(calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            picture = next(self._left, None)
+            return None if picture is None else {INPUT: picture[np.newaxis]}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        plain, ready, done = (os.path.join(folder, f"{name}.onnx") for name in ("plain", "ready", "done"))
+        onnx.save(model, plain)
+        # It joins convolutions and what follows them, so that nothing between them is rounded.
+        shape_inference.quant_pre_process(plain, ready, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            ready, done, Pictures(), op_types_to_quantize=_QUANTISED, per_channel=True,
+            activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+        )  # fmt: skip
+        return onnx.load(done)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the converters' remarks, which are for their makers, away from the terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
