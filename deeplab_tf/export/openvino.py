@@ -48,8 +48,8 @@ def export_openvino(
     """Converts the network, compares each file with the original on some pictures, and writes it if it is the same.
 
     Inputs, outputs and arguments are those of `export_onnx`, whose graph is converted: with the one that TensorFlow's
-    converter leaves, softmax and argmax over few classes take OpenVINO ten times as long. The weights of "openvino" are
-    float32; OpenVINO computes in what the machine is fast in unless told otherwise.
+    converter leaves, softmax and argmax over few classes take OpenVINO several times as long. The weights of "openvino"
+    are float32; OpenVINO computes in what the machine is fast in unless told otherwise.
 
     Yields:
         What was written, one after the other.
