@@ -1,10 +1,10 @@
-"""Trains a DeepLabv2, or resumes: the same command goes on where the last one stopped.
+"""Trains a DeepLabv2, or resumes a training: the same command continues where the last one stopped.
 
   python train.py --experiment=vgg16_large_fov --data_dir=data/voc12 --workdir=runs/large_fov
 
-The data come from `python -m datasets.convert`. Progress is shown here and in TensorBoard; the trained
-network is WORKDIR/model.weights.h5, and eval.py, predict.py and export.py take the WORKDIR. Ctrl-C and
-SIGTERM save before they stop.
+The data come from `python -m datasets.convert`. Progress is shown here and in TensorBoard. The trained network
+is WORKDIR/model.weights.h5; eval.py, predict.py and export.py take the WORKDIR. After Ctrl-C or SIGTERM, the
+command saves before it stops.
 """
 
 from absl import flags
@@ -23,31 +23,30 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "recipe",
     "",
-    "How to train, for all experiments: small_data (some hundred to some thousand images) or fine_tune (to go on from "
-    "--init=WORKDIR). --set comes after it.",
+    "Several settings at once, for any experiment: small_data (a few hundred to a few thousand images) or fine_tune "
+    "(to continue from --init=WORKDIR). --set is applied after it.",
 )
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("workdir", "", "Folder of this run: settings, checkpoints, TensorBoard events, weights.")
-flags.DEFINE_string("split", "", "Split to train on; by default trainaug where the data set has it, else train.")
+flags.DEFINE_string("split", "", "Split to train on. Default: trainaug if the data set has it, otherwise train.")
 flags.DEFINE_string(
     "eval_split",
     "",
-    "Split to validate on every train.eval_every updates, such as val; the weights of the best mean IoU are kept as "
+    "Split to validate on every train.eval_every updates, such as val. The weights with the best mean IoU are kept as "
     "WORKDIR/best.weights.h5.",
 )
 flags.DEFINE_string(
     "init",
     "imagenet",
-    "Where the weights start: imagenet (the file that Keras publishes, from its cache or downloaded; for EfficientNet "
-    "the installed package's), hed (a VGG-16 "
-    "trunk trained on ImageNet and BSDS, installed with the requirements; wants another solver, see the README), none "
-    "(random, with the statistics of the first crops in batch normalisations), a weights file, or the workdir of "
-    "another run.",
+    "Initial weights: imagenet (the file that Keras publishes, from its cache or downloaded; for EfficientNet, from "
+    "the installed package), hed (a VGG-16 trunk trained on ImageNet and BSDS, installed with the requirements; it "
+    "needs another solver, see docs/training.md), none (random; batch normalisation takes the statistics of the first "
+    "crops), a weights file, or the workdir of another training.",
 )
 flags.DEFINE_bool(
     "dry_run",
     False,
-    "Do everything once, say what memory, disk and time the whole training would take, and leave nothing behind.",
+    "Run every step once, estimate the memory, disk space and time of the whole training, and leave nothing behind.",
 )
 flags.DEFINE_bool("other_data", False, "Continue a workdir that was trained on other images, too.")
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
@@ -57,7 +56,7 @@ flags.DEFINE_enum(
 flags.DEFINE_multi_string(
     "set",
     [],
-    "section.field=value, changing the experiment: model.*, train.*, optimizer.*, crf.*. May be repeated. "
+    "section.field=value: change a setting of model, train, optimizer or crf. Can be repeated. "
     "Example: --set=train.batch_size=4 --set=optimizer.base_lr=0.0005",
 )
 
