@@ -32,7 +32,8 @@ from tests.tiny import tiny_network
 ROOT = Path(__file__).resolve().parents[1]
 JARS = Path(os.environ.get("CLUSTER_JARS", ROOT / "cluster"))
 INFO = DatasetInfo("tiny", ("a", "b", "c"), pascal_palette(3))
-COUNT = 16
+COUNT = 24
+LONG = 300  # seconds; on a busy machine a job starts slowly
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -87,7 +88,7 @@ def start(model, photos, out, *options: str) -> subprocess.Popen[str]:
 
 
 def said(job: subprocess.Popen[str]) -> str:
-    return job.communicate(timeout=300)[0]
+    return job.communicate(timeout=2 * LONG)[0]
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -112,7 +113,7 @@ def test_the_files_are_those_of_one_process(cluster, model, photos, expected, tm
 def test_a_worker_that_is_killed_loses_nothing(cluster, model, photos, expected, tmp_path):
     out = tmp_path / "out"
     job = start(model, photos, out, *cluster.flags())
-    wait_for(lambda: blocks_done(out) >= 2, job, seconds=120)
+    wait_for(lambda: blocks_done(out) >= 2, job, seconds=LONG)
     cluster.workers[0].kill()
     cluster.start_worker()
     assert_whole(job, out, expected)
@@ -122,7 +123,7 @@ def test_a_worker_that_is_killed_loses_nothing(cluster, model, photos, expected,
 def test_a_process_of_python_that_is_killed_loses_nothing(cluster, model, photos, expected, tmp_path):
     out = tmp_path / "out"
     job = start(model, photos, out, *cluster.flags())
-    wait_for(lambda: blocks_done(out) >= 2, job, seconds=120)
+    wait_for(lambda: blocks_done(out) >= 2, job, seconds=LONG)
     found = [pid for worker in cluster.workers for pid in python_processes(worker.pid)]
     os.kill(found[0], signal.SIGKILL)
     assert_whole(job, out, expected)
@@ -138,14 +139,14 @@ def python_processes(pid: int) -> list[int]:
 def test_a_job_that_is_stopped_goes_on_where_it_was(cluster, model, photos, expected, tmp_path, number):
     out = tmp_path / "out"
     job = start(model, photos, out, *cluster.flags())
-    wait_for(lambda: blocks_done(out) >= 2, job, seconds=120)
+    wait_for(lambda: blocks_done(out) >= 2, job, seconds=LONG)
     job_server = children(job.pid)
     job.send_signal(number)
     words = said(job) if number != signal.SIGKILL else ""
     # After SIGKILL nothing has cancelled the job: it runs beside the new one until it misses its plan.
     assert number == signal.SIGKILL or (job.returncode == 128 + number and "cancelling" in words), words
     done = blocks_done(out)
-    assert 2 <= done <= COUNT
+    assert 2 <= done <= COUNT + 1
     again = start(model, photos, out, *cluster.flags())
     assert_whole(again, out, expected)
     if number == signal.SIGKILL:
@@ -157,9 +158,11 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(cluster, model, photos, expe
 def test_a_second_job_in_the_same_folder_is_refused(cluster, model, photos, expected, tmp_path):
     out = tmp_path / "out"
     job = start(model, photos, out, *cluster.flags())
-    wait_for(lambda: blocks_done(out) >= 1, job, seconds=120)
+    wait_for(lambda: blocks_done(out) >= 1, job, seconds=LONG)
+    job.send_signal(signal.SIGSTOP)  # or it could end before the second one begins
     second = start(model, photos, out, *cluster.flags())
     words = said(second)
+    job.send_signal(signal.SIGCONT)
     assert second.returncode == 2 and "another process is writing to --out=" in words, words
     assert_whole(job, out, expected)
 

@@ -16,7 +16,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 
 from deeplab_tf.batch import records, storage
 from deeplab_tf.batch.blocks import Picture, SegmentedBlock, segment_block
-from deeplab_tf.batch.manifest import Entry
+from deeplab_tf.batch.manifest import Entry, read_lines
 from deeplab_tf.batch.plan import Block, is_record_file, png_name, record_png_name, too_long
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError
@@ -90,9 +90,19 @@ class Handler(ModelHandler[LoadedBlock, PredictionResult, Segmenter]):
 class ReadBlock(beam.DoFn):
     """From a line of the plan to the block with the bytes of its images."""
 
+    def __init__(self, out: str) -> None:
+        self._out = out
+
     def process(self, line: str) -> Iterator[LoadedBlock]:
-        """Reads the images of a block; what cannot be read has the reason with it."""
+        """Reads the images of a block; what cannot be read has the reason with it.
+
+        A cluster that has lost a machine begins anew with all that was dealt out to it. What is done is left out.
+        """
         block = Block.from_line(line)
+        done = self._entries(block)
+        if done:
+            _count(done)
+            return
         if not is_record_file(block.inputs[0]):
             contents = zip(block.inputs, storage.read_all(block.inputs), strict=True)
             yield block, [_picture(path, data) for path, data in contents]
@@ -104,6 +114,14 @@ class ReadBlock(beam.DoFn):
         except UserError as error:
             pictures = [Picture(path, reason=str(error))]
         yield block, pictures
+
+    def _entries(self, block: Block) -> list[Entry]:
+        """Returns what the block's note says of its images; [] where it is not done."""
+        note = storage.join(self._out, f"{NOTES}/{block.note}")
+        if not storage.exists(note):
+            return []
+        entries = read_lines(storage.read(note).decode(), note)
+        return entries if {entry.input for entry in entries} == set(block.inputs) else []
 
 
 class WriteBlock(beam.DoFn):
@@ -128,15 +146,19 @@ class WriteBlock(beam.DoFn):
         # The note comes last: without it the block is done again.
         note = "".join(entry.to_line() for entry in entries)
         storage.write_all(self._request.out, {f"{NOTES}/{block.note}": note.encode()})
-        failures = sum(bool(entry.reason) for entry in entries)
-        milliseconds = (round(1000 * seconds) for seconds in (segmented.network_seconds, segmented.crf_seconds))
-        for name, amount in zip(COUNTED, (len(entries) - failures, failures, *milliseconds), strict=True):
-            Metrics.counter(COUNTERS, name).inc(amount)
+        _count(entries, segmented.network_seconds, segmented.crf_seconds)
 
     def _check_turn(self) -> None:
         """A job that goes on without its first process must not write beside the job that took its place."""
         if not storage.exists(self._plan):
             raise UserError(f"{self._request.out}: the same command was started again there, and this job stops.")
+
+
+def _count(entries: Sequence[Entry], network_seconds: float = 0.0, crf_seconds: float = 0.0) -> None:
+    failures = sum(bool(entry.reason) for entry in entries)
+    milliseconds = (round(1000 * seconds) for seconds in (network_seconds, crf_seconds))
+    for name, amount in zip(COUNTED, (len(entries) - failures, failures, *milliseconds), strict=True):
+        Metrics.counter(COUNTERS, name).inc(amount)
 
 
 def named_labels(block: Block, segmented: SegmentedBlock, request: Request) -> tuple[list[Entry], dict[str, bytes]]:
@@ -184,7 +206,7 @@ def build(pipeline: beam.Pipeline, plan: str, request: Request) -> None:
         pipeline
         | "ReadPlan" >> beam.io.ReadFromText(plan)
         | "SpreadBlocks" >> beam.Reshuffle()
-        | "ReadBlock" >> beam.ParDo(ReadBlock())
+        | "ReadBlock" >> beam.ParDo(ReadBlock(request.out))
         | "Segment" >> RunInference(Handler(request))
         | "WriteBlock" >> beam.ParDo(WriteBlock(plan, request))
     )

@@ -24,7 +24,7 @@ from deeplab_tf.batch import storage
 from deeplab_tf.batch.blocks import SegmentedBlock
 from deeplab_tf.batch.job import FAILURES, MANIFEST, absolute, find_inputs, run_job
 from deeplab_tf.batch.manifest import Entry
-from deeplab_tf.batch.pipeline import Handler, Request, WriteBlock, describe_model, load_segmenter
+from deeplab_tf.batch.pipeline import Handler, ReadBlock, Request, WriteBlock, describe_model, load_segmenter
 from deeplab_tf.batch.plan import Block
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
@@ -163,6 +163,20 @@ def test_a_job_whose_plan_is_gone_writes_nothing(model, photos, tmp_path):
     with pytest.raises(UserError, match="was started again there, and this job stops"):
         writer.process(PredictionResult(block, segmented))
     assert not tree(out)
+
+
+def test_a_block_that_is_done_is_not_done_again(model, photos, tmp_path):
+    """A cluster that has lost a machine deals out once more what that machine had."""
+    first, second = (str(photos / "a" / name) for name in ("cat0.jpg", "cat1.jpg"))
+    note = Entry(first, output="a/cat0.png", size=(40, 56)).to_line()
+    (tmp_path / "out" / ".batch" / "notes").mkdir(parents=True)
+    (tmp_path / "out" / ".batch" / "notes" / "000004.jsonl").write_text(note)
+    reader = ReadBlock(str(tmp_path / "out"))
+    assert list(reader.process(Block(4, (first,)).to_line())) == []
+    # A note of the same number for other images is not this block's.
+    for block in (Block(5, (first,)), Block(4, (second,)), Block(4, (first, second))):
+        [(read, pictures)] = reader.process(block.to_line())
+        assert read == block and [picture.input for picture in pictures] == list(block.inputs)
 
 
 def test_a_process_of_a_cluster_gets_the_settings_of_the_command(model):
