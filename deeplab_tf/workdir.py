@@ -249,16 +249,16 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str
 
 
 def _git_revision() -> str | None:
-    """The checkout's commit, marked where files differ from it; None without git."""
-    folder = os.path.dirname(os.path.abspath(__file__))
+    """The checkout's commit, marked where files differ from it; None without git, or where this is no checkout."""
+    folder, name = os.path.split(os.path.abspath(__file__))
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", folder, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        answer = subprocess.run(
-            ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        # Installed in an environment inside another project's checkout, that project's commit says nothing.
+        git("ls-files", "--error-unmatch", name)
+        return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()
