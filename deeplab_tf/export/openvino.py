@@ -149,7 +149,10 @@ def _labels_by(compiled: Any) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _move(source: str, target: str) -> None:
-    files.write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+    def write(temporary: str) -> None:
+        shutil.copyfile(source, temporary)
+
+    files.write_atomically(target, write)
 
 
 def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:

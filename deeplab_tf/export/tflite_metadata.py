@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import flatbuffers
+from flatbuffers import Builder
 
 _NAME, _FILE_IDENTIFIER, _MIN_PARSER_VERSION = b"TFLITE_METADATA", b"M001", "1.0.0"
 _SEGMENTER, _SEGMENTER_IDENTIFIER = "SEGMENTER_METADATA", b"V001"
 # Values of the schema's enumerations and unions.
 _TENSOR_AXIS_LABELS, _TENSOR_VALUE_LABELS, _RGB, _IMAGE_PROPERTIES, _NORMALIZATION, _NO_ACTIVATION = 2, 3, 1, 2, 1, 0
-
-_Builder = flatbuffers.Builder
 
 
 def with_metadata(model: bytes, description: str, labels_file: str, probabilities: bool) -> bytes:
@@ -42,7 +40,7 @@ def with_metadata(model: bytes, description: str, labels_file: str, probabilitie
 
 
 def _model_metadata(description: str, labels_file: str, probabilities: bool) -> bytes:
-    b = _Builder(0)
+    b = Builder(0)
     image = _table(b, 2, [(0, "int8", _RGB)])
     content = _table(b, 2, [(0, "uint8", _IMAGE_PROPERTIES), (1, "table", image)])
     # Pixels go in as they are.
@@ -83,13 +81,13 @@ def _model_metadata(description: str, labels_file: str, probabilities: bool) -> 
 
 def _segmenter_options() -> bytes:
     """Tells MediaPipe that it need not compute a softmax."""
-    b = _Builder(0)
+    b = Builder(0)
     b.Finish(_table(b, 2, [(0, "int8", _NO_ACTIVATION)]), _SEGMENTER_IDENTIFIER)
     return bytes(b.Output())
 
 
 def _tensor(
-    b: _Builder,
+    b: Builder,
     name: str,
     description: str,
     *,
@@ -106,7 +104,7 @@ def _tensor(
     return _table(b, 7, fields)
 
 
-def _table(b: _Builder, slots: int, fields: Sequence[tuple[int, str, int]]) -> int:
+def _table(b: Builder, slots: int, fields: Sequence[tuple[int, str, int]]) -> int:
     """Writes a table: (number, type, value or offset) of each field that is not left out."""
     add: dict[str, Callable[[int, int, int], None]] = {
         "int8": b.PrependInt8Slot,
@@ -119,21 +117,21 @@ def _table(b: _Builder, slots: int, fields: Sequence[tuple[int, str, int]]) -> i
     return b.EndObject()
 
 
-def _tables(b: _Builder, offsets: Sequence[int]) -> int:
+def _tables(b: Builder, offsets: Sequence[int]) -> int:
     b.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         b.PrependUOffsetTRelative(offset)
     return b.EndVector()
 
 
-def _floats(b: _Builder, values: Sequence[float]) -> int:
+def _floats(b: Builder, values: Sequence[float]) -> int:
     b.StartVector(4, len(values), 4)
     for value in reversed(values):
         b.PrependFloat32(value)
     return b.EndVector()
 
 
-def _vector(b: _Builder, content: bytes) -> int:
+def _vector(b: Builder, content: bytes) -> int:
     """Bytes that begin at a multiple of 16, as the schema wants those of custom metadata."""
     b.StartVector(1, len(content), 16)
     for byte in reversed(content):
