@@ -356,7 +356,8 @@ def _stored_image(path: str | os.PathLike[str], data: bytes = b"", say: Say = wa
     turn = orientation(image)  # only now: a PNG may have its EXIF data after its pixels
     if is_plain and turn == 1 and "transparency" not in image.info and png.read_chunks(data) is not None:
         return _StoredImage(data, *image.size, 1)
-    return _StoredImage(encode_png(Image.fromarray(pixels)), *pixels.shape[1::-1], turn)
+    height, width = pixels.shape[:2]
+    return _StoredImage(encode_png(Image.fromarray(pixels)), width, height, turn)
 
 
 def _size_by_headers(headers: bytes, path: str | os.PathLike[str]) -> tuple[int, int] | None:
