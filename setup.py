@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-EXTRAS = ("crf", "webapp", "beam", "gpu", "export", "lite")
+EXTRAS = ("crf", "webapp", "beam", "gpu", "export", "lite", "cluster")
 
 
 def installed(folder: str, name: str) -> list[str]:

@@ -39,7 +39,8 @@ The rooms:
                                                 catalogue config_file
               image to labels inference/        scores probabilities labels fold segmenter prediction pipeline files
     Sec. 4    evaluation      evaluation/       evaluate results metrics trimap report charts protocol submission
-              object sizes, Keras               sizes mean_iou
+              object sizes                      sizes
+              Keras' metric                     mean_iou
               stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description kind saved_model tflite onnx openvino interchange

@@ -32,6 +32,7 @@ def train(
     workdir: str | os.PathLike[str],
     *,
     iterations: int | None = None,
+    config_file: str = "",
     recipe: str = "",
     split: str = "",
     eval_split: str = "",
@@ -52,6 +53,8 @@ def train(
         workdir: folder of this run: settings, checkpoints, TensorBoard events, weights.
         iterations: updates of the weights; None for as many as the experiment has. Short for
             settings={"train.iterations": N}.
+        config_file: YAML or JSON file of settings, such as another workdir's config.json; "" for none. `recipe` and
+            `settings` come after it.
         recipe: small_data, fine_tune, or "" for none.
         split: to train on; "" for trainaug where the data set has it, else train.
         eval_split: to validate on while training, such as "val"; "" for none. The weights of the best mean IoU are kept
@@ -83,6 +86,7 @@ def train(
             experiment,
             os.fspath(data_dir),
             os.fspath(workdir),
+            config_file=config_file,
             recipe=recipe,
             split=split,
             eval_split=eval_split,

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.images import not_images
 from deeplab_tf.images.depth import Say, colours_of_8_bits, grey_of_8_bits, is_deep, is_deep_grey
 from deeplab_tf.images.newer_formats import registered, require_reader
+from deeplab_tf.images.not_images import recognise
 from deeplab_tf.images.orientation import orientation, turned
 
 # What Pillow's readers are known to raise on damaged files.
@@ -360,7 +360,7 @@ def _unknown(name: StrPath, kind: str, data: bytes, formats: tuple[str, ...]) ->
                 f"{name}: expected {_a(kind)} of the formats {', '.join(formats)}, got {known}."
                 " Export it as a JPEG or PNG."
             )
-    found = not_images.recognise(data)
+    found = recognise(data)
     if found is None:
         return _undecodable(name, kind, "no known image format")
     return _undecodable(name, kind, f"no known image format: {found.what}", found.remedy)

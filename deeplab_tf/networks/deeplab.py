@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -237,7 +237,7 @@ def _connect(backbone: Backbone, head: ASPP, scales: tuple[float, ...], images: 
     for scale in scales:
         scaled = images if scale == 1 else ScaleImages(scale, dtype="float32", name=f"scale_{scale:g}")(images)
         # Any layer that is called like a backbone can be one.
-        connect: Callable[[keras.KerasTensor], keras.KerasTensor] = getattr(backbone, "connect", backbone)
+        connect: Any = getattr(backbone, "connect", backbone)
         maps.append(head.connect(connect(normalize(scaled))))
     if scales == (1.0,):
         return maps[0]

@@ -48,8 +48,8 @@ def test_a_data_set_is_described_and_what_hurts_is_said(
     found = check(str(data_dir), str(tmp_path / "out"))
     said = capsys.readouterr().out
     lines = said.splitlines()
-    assert lines[0].startswith("train: 9 images of folder, 16 x 12 (width x height), 0.0% of the pixels ignored")
-    assert lines[1].startswith("val: 1 images of folder")
+    assert lines[0].startswith("train: 9 images of raw, 16 x 12 (width x height), 0.0% of the pixels ignored")
+    assert lines[1].startswith("val: 1 images of raw")
     train, val = (measure(read_manifest(data_dir), split) for split in ("train", "val"))
     (row,) = [line.split() for line in lines if line.split()[:1] == ["0"]]
     expected = [
