@@ -77,7 +77,7 @@ def write_report(
         *(_card("Careful", f"<p>{_text(warning)}</p>", "warning") for warning in about.warnings),
         _headline(metrics),
         _card("IoU of each class, %", _bars(metrics, info)),
-        _card("What was taken for what", _matrix(evaluation.matrices[-1], metrics, info)),
+        _card("Confusion matrix", _matrix(evaluation.matrices[-1], metrics, info)),
     ]
     if "trimap" in metrics:
         parts.append(_card("Near boundaries", _trimap(metrics["trimap"])))
@@ -173,7 +173,7 @@ def _matrix(counts: np.ndarray, metrics: dict[str, Any], info: DatasetInfo) -> s
             share = float(shares[i, j])
             text = f"{100 * share:.0f}" if numbered and share >= 0.005 else ""
             kind = ' class="right"' if i == j else ""
-            title = _text(f"{names[i]}, taken for {names[j]}: {100 * share:.2f} %")
+            title = _text(f"{names[i]}, predicted as {names[j]}: {100 * share:.2f} %")
             cells.append(f'<td{kind} style="--share:{share**0.6:.3f}" title="{title}">{text}</td>')
         rows.append(f"<tr><th>{_swatch(info, names[i])}{_text(names[i])}</th>{''.join(cells)}</tr>")
     after = "network and CRF" if metrics["crf"] else "the network"
@@ -181,7 +181,7 @@ def _matrix(counts: np.ndarray, metrics: dict[str, Any], info: DatasetInfo) -> s
     np.fill_diagonal(mistakes, 0)
     largest = [np.unravel_index(place, mistakes.shape) for place in np.argsort(-mistakes, axis=None)[:_CONFUSIONS]]
     listed = "".join(
-        f"<li><span>{_swatch(info, names[i])}{_text(names[i])} taken for {_text(names[j])}</span>"
+        f"<li><span>{_swatch(info, names[i])}{_text(names[i])} predicted as {_text(names[j])}</span>"
         f"<span>{100 * mistakes[i, j]:.1f} %</span></li>"
         for i, j in largest
         if mistakes[i, j] > 0
