@@ -28,6 +28,7 @@ from deeplab_tf.images.files import (
     open_image,
     pixel_limit,
     read_bytes,
+    say_of_more,
     warn,
 )
 from deeplab_tf.images.orientation import orientation, turned, upright_size
@@ -351,13 +352,14 @@ def _stored_image(path: str | os.PathLike[str], data: bytes = b"", say: Say = wa
         image.draft("L", (1, 1))
         decode(image, path, "image")
         return _StoredImage(data, *size, 1)
-    is_plain = image.format == "PNG" and image.mode in ("RGB", "L") and _png_bit_depth(data) == 8
+    if image.format == "PNG" and image.mode in ("RGB", "L") and _png_bit_depth(data) == 8:
+        decode(image, path, "image")  # first: a PNG may have its EXIF data after its pixels
+        if orientation(image) == 1 and "transparency" not in image.info and png.read_chunks(data) is not None:
+            say_of_more(image, path, say)
+            return _StoredImage(data, *image.size, 1)
     pixels = decode_opened(image, data, path, say)
-    turn = orientation(image)  # only now: a PNG may have its EXIF data after its pixels
-    if is_plain and turn == 1 and "transparency" not in image.info and png.read_chunks(data) is not None:
-        return _StoredImage(data, *image.size, 1)
     height, width = pixels.shape[:2]
-    return _StoredImage(encode_png(Image.fromarray(pixels)), width, height, turn)
+    return _StoredImage(encode_png(Image.fromarray(pixels)), width, height, orientation(image))
 
 
 def _size_by_headers(headers: bytes, path: str | os.PathLike[str]) -> tuple[int, int] | None:

@@ -195,8 +195,7 @@ def decode_opened(image: Image.Image, data: bytes, name: StrPath, say: Say = war
     Raises:
         UserError: damaged, or of a kind without a known value range.
     """
-    if has_more(image):
-        say(f"{name}: it has several pages or frames; the first is taken.")
+    say_of_more(image, name, say)
     deep = is_deep(image)
     decode(image, name, "image")
     scaled = colours_of_8_bits(image, data, name, say) if deep else None
@@ -266,6 +265,12 @@ def has_more(image: Image.Image) -> bool:
             return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     except DECODE_ERRORS:
         return False
+
+
+def say_of_more(image: Image.Image, name: StrPath, say: Say) -> None:
+    """Says that the first page or frame of an opened image is taken, where it has several."""
+    if has_more(image):
+        say(f"{name}: it has several pages or frames; the first is taken.")
 
 
 def pixel_limit() -> PixelLimit:
