@@ -234,10 +234,7 @@ class _Pictures:
 def result_pictures(result: Result, info: DatasetInfo) -> tuple[list[np.ndarray], set[int]]:
     """Returns image, truth, network and, if it is there, CRF as uint8 [H, W, 3], and the classes to be seen there."""
     maps = [result.truth, *result.predicted]
-    pictures = [
-        result.image,
-        *(visualize.overlay(result.image, labels, info.palette, background=info.background_label) for labels in maps),
-    ]
+    pictures = [result.image, *(visualize.draw_classes(result.image, labels, info) for labels in maps)]
     seen = {int(label) for labels in maps for label in np.unique(labels)} - {info.ignore_label}
     return pictures, seen
 

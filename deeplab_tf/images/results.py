@@ -91,17 +91,17 @@ def _write_indices(path: str, result: Segmented) -> None:
 
 
 def _write_overlay(path: str, result: Segmented) -> None:
-    _write_jpeg(path, _overlay_of(result))
+    _write_jpeg(path, visualize.draw_classes(result.image, result.labels, result.info))
 
 
 def _write_legend(path: str, result: Segmented) -> None:
-    present = [int(label) for label in np.unique(result.labels) if label < result.info.num_classes]
-    _write_jpeg(path, with_legend(_overlay_of(result), present, result.info))
+    _write_jpeg(path, draw_with_legend(result.image, result.labels, result.info))
 
 
-def _overlay_of(result: Segmented) -> np.ndarray:
-    info = result.info
-    return visualize.overlay(result.image, result.labels, info.palette, background=info.background_label)
+def draw_with_legend(image: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Draws the classes over an image, uint8 [H, W, 3], and names those that its labels have; see `with_legend`."""
+    present = [label for label in np.unique(labels).tolist() if label < info.num_classes]
+    return with_legend(visualize.draw_classes(image, labels, info), present, info)
 
 
 def with_legend(picture: np.ndarray, labels: Iterable[int], info: DatasetInfo) -> np.ndarray:
@@ -159,10 +159,21 @@ def _join_coco(parts: Iterable[dict[str, Any]], info: DatasetInfo) -> str:
     return json.dumps({"images": images, "annotations": annotations, "categories": categories}) + "\n"
 
 
+def shares_of(labels: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Returns the share of the pixels that each class has in labels uint8 [H, W]: float64 [K], 0..1."""
+    return np.bincount(labels.ravel(), minlength=info.num_classes)[: info.num_classes] / labels.size
+
+
+def largest_shares(labels: np.ndarray, info: DatasetInfo) -> list[tuple[str, float]]:
+    """Returns the names of the classes in labels uint8 [H, W] and their shares of the pixels, largest first."""
+    shares = shares_of(labels, info)
+    order = np.argsort(-shares, kind="stable")
+    return [(info.class_names[label], float(shares[label])) for label in order if shares[label]]
+
+
 def _shares_of(result: Segmented) -> list[Any]:
     height, width = result.labels.shape
-    counts = np.bincount(result.labels.ravel(), minlength=256)[: result.info.num_classes]
-    return [result.path, width, height, *(f"{share:.6f}" for share in counts / result.labels.size)]
+    return [result.path, width, height, *(f"{share:.6f}" for share in shares_of(result.labels, result.info))]
 
 
 def _join_shares(parts: Iterable[list[Any]], info: DatasetInfo) -> str:
@@ -217,7 +228,7 @@ def labels_of_names(names: Iterable[str], info: DatasetInfo) -> tuple[int, ...]:
     """Returns the labels of --classes; without any, of all classes but the background.
 
     Raises:
-        UserError: a name that is no class of the model.
+        UserError: a name that is not a class of the model.
     """
     names = list(names)
     unknown = [name for name in names if name not in info.class_names]

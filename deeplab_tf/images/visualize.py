@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.runtime import files
 
 Palette = Sequence[tuple[int, int, int]]
@@ -70,6 +71,11 @@ def overlay(
     mixed = np.where(painted, (1 - alpha) * image + alpha * colours, image)
     mixed = np.where(contour, colours, mixed)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
+def draw_classes(image: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> np.ndarray:
+    """Lays the classes of a data set over an image in their colours; see `overlay`."""
+    return overlay(image, labels, info.palette, background=info.background_label)
 
 
 def encode_layer_png(labels: np.ndarray, palette: Palette, background: int | None = 0) -> bytes:

@@ -11,12 +11,11 @@ from PIL import Image
 
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
-from deeplab_tf.images import polygons, visualize
-from deeplab_tf.images.results import OF_EACH, Segmented, labels_of_names
+from deeplab_tf.images import polygons
+from deeplab_tf.images.results import OF_EACH, Segmented, draw_with_legend, labels_of_names, largest_shares
 from deeplab_tf.runtime import files
 
 _KINDS = {".png": "labels", ".jpg": "overlay", ".jpeg": "overlay", ".geojson": "polygons", ".npy": "probabilities"}
-_NARROWEST_LEGEND = 240
 
 
 class Prediction(NamedTuple):
@@ -42,9 +41,7 @@ class Prediction(NamedTuple):
     @property
     def shares(self) -> dict[str, float]:
         """The share of the pixels of each class that was found, 0..1, by its name; the largest first."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.names))[: len(self.names)]
-        found = sorted(np.flatnonzero(counts).tolist(), key=lambda label: -counts[label])
-        return {self.names[label]: float(counts[label]) / self.labels.size for label in found}
+        return dict(largest_shares(self.labels, self.info))
 
     def plot(self) -> Image.Image:
         """Draws the classes over the image, with their names below.
@@ -52,15 +49,7 @@ class Prediction(NamedTuple):
         Returns:
             An RGB picture as wide as the image, or 240 pixels. `.show()` opens it, and a notebook shows it.
         """
-        drawn = visualize.overlay(self.image, self.labels, self.info.palette, background=self.info.background_label)
-        found = [label for label in np.unique(self.labels).tolist() if label < len(self.names)]
-        key = visualize.legend(
-            [self.names[label] for label in found],
-            [self.info.palette[label] for label in found],
-            max(drawn.shape[1], _NARROWEST_LEGEND),
-        )
-        drawn = np.pad(drawn, ((0, 0), (0, key.shape[1] - drawn.shape[1]), (0, 0)), constant_values=255)
-        return Image.fromarray(np.concatenate([drawn, key]))
+        return Image.fromarray(draw_with_legend(self.image, self.labels, self.info))
 
     def polygons(self, classes: Sequence[str] = ()) -> list[polygons.Region]:
         """Finds the outlines of all regions, along the borders of pixels.
@@ -73,7 +62,7 @@ class Prediction(NamedTuple):
             outline, holes and mask. `save("cat.geojson")` writes them as GeoJSON.
 
         Raises:
-            UserError: a name that is no class of the model.
+            UserError: a name that is not a class of the model.
         """
         return list(polygons.regions_of(self.labels, self._labels_of(classes)))
 

@@ -105,6 +105,4 @@ class Segmenter:
 
     def overlay(self, prediction: Prediction) -> np.ndarray:
         """Draws the classes over the image: uint8 [H, W, 3], RGB."""
-        return visualize.overlay(
-            prediction.image, prediction.labels, self.info.palette, background=self.info.background_label
-        )
+        return visualize.draw_classes(prediction.image, prediction.labels, self.info)

@@ -22,6 +22,7 @@ from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.images import visualize
 from deeplab_tf.images.files import Say
+from deeplab_tf.images.results import largest_shares
 from deeplab_tf.webapp.served_model import ServedModel
 from deeplab_tf.webapp.uploads import ACCEPTED, decode_upload
 
@@ -150,17 +151,10 @@ def draw_labels(labels: np.ndarray, info: DatasetInfo, seconds: float) -> dict[s
         "labels": _data_url("image/png", visualize.encode_palette_png(labels, info.palette)),
         "shares": [
             {"name": name, "colour": info.palette[info.class_names.index(name)], "share": _percent(share)}
-            for name, share in shares_of(labels, info)
+            for name, share in largest_shares(labels, info)
         ],
         "seconds": round(seconds, 2),
     }
-
-
-def shares_of(labels: np.ndarray, info: DatasetInfo) -> list[tuple[str, float]]:
-    """Returns the names of the classes in labels uint8 [H, W] and their shares of the pixels, largest first."""
-    counts = np.bincount(labels.ravel(), minlength=info.num_classes)
-    order = np.argsort(-counts, kind="stable")
-    return [(info.class_names[label], float(counts[label] / labels.size)) for label in order if counts[label]]
 
 
 def render(model: ServedModel, limits: Limits) -> str:

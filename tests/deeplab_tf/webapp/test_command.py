@@ -24,8 +24,8 @@ from datasets.sources import synthetic
 from deeplab_tf import workdir
 from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.images.files import decode_pixels
+from deeplab_tf.images.results import largest_shares
 from deeplab_tf.inference.probabilities import build_predictor
-from deeplab_tf.webapp.page import shares_of
 from tests import browser
 from tests.page_server import get, pixels, png, refine, segment
 
@@ -84,7 +84,7 @@ def shown_shares(page):
 
 
 def legend_of(labels, info):
-    return [[name, f"{100 * share:.1f} %"] for name, share in shares_of(labels, info) if share >= 0.0005]
+    return [[name, f"{100 * share:.1f} %"] for name, share in largest_shares(labels, info) if share >= 0.0005]
 
 
 def open_page(page, address):
