@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export import onnx_graph
 from deeplab_tf.export.compare import Format, Predict, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
-from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
-from deeplab_tf.export.kind import Job, Kind
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork, labels_by, write_by
+from deeplab_tf.export.kind import Kind
 from deeplab_tf.export.packages import require
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
@@ -110,7 +110,11 @@ def load_onnx(path: str) -> Exported:
         description = Description.from_json(session.get_modelmeta().custom_metadata_map[_DESCRIPTION])
     except Exception as error:  # onnxruntime's errors have no class in common
         raise UserError(f"{path} is not an ONNX file of export.py, or is damaged: {in_short(error)}") from error
-    return Exported(description, _labels_by(session), takes_batches=None in description.size)
+    return Exported(
+        description,
+        labels_by(lambda images: session.run([LABELS], {INPUT: images})[0]),
+        takes_batches=None in description.size,
+    )
 
 
 def _stored(model: Any, format_name: str, calibration: Sequence[np.ndarray]) -> Any:
@@ -148,33 +152,9 @@ def _run(session: Any) -> Predict:
     return predict
 
 
-def _labels_by(session: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def labels(images: np.ndarray) -> np.ndarray:
-        several = images.ndim == 4
-        [found] = session.run([LABELS], {INPUT: images if several else images[np.newaxis]})
-        return found if several else found[0]
-
-    return labels
-
-
 def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
     require("tf2onnx", format_names[0])
     require("onnxruntime", format_names[0])
 
 
-def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
-    yield f"converting to {', '.join(format_names)} ..."
-    for written in export_onnx(
-        job.dilated,
-        job.config,
-        job.out_dir,
-        format_names,
-        size=job.size,
-        pictures=job.tried(),
-        calibration=job.pictures,
-        overwrite=job.overwrite,
-    ):
-        yield job.describe(written)
-
-
-KIND = Kind("ONNX file", ".onnx", _check, onnx_path, _write, is_onnx, load_onnx)
+KIND = Kind("ONNX file", ".onnx", _check, onnx_path, write_by(export_onnx), is_onnx, load_onnx)

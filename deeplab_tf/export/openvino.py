@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export import onnx_graph
 from deeplab_tf.export.compare import Format, Predict, Written, compare
 from deeplab_tf.export.description import Description, Exported, Size
-from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
-from deeplab_tf.export.kind import Job, Kind
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork, labels_by, write_by
+from deeplab_tf.export.kind import Kind
 from deeplab_tf.export.packages import require
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
@@ -120,7 +120,11 @@ def load_openvino(path: str) -> Exported:
         compiled = _compile(model, precision)
     except Exception as error:  # OpenVINO's errors have no class in common
         raise UserError(f"{path} is not an OpenVINO file of export.py, or is damaged: {in_short(error)}") from error
-    return Exported(description, _labels_by(compiled), takes_batches=None in description.size)
+    return Exported(
+        description,
+        labels_by(lambda images: np.array(compiled({INPUT: images})[LABELS])),
+        takes_batches=None in description.size,
+    )
 
 
 def _core() -> Any:
@@ -139,15 +143,6 @@ def _run(compiled: Any) -> Predict:
     return predict
 
 
-def _labels_by(compiled: Any) -> Callable[[np.ndarray], np.ndarray]:
-    def labels(images: np.ndarray) -> np.ndarray:
-        several = images.ndim == 4
-        found = np.array(compiled({INPUT: images if several else images[np.newaxis]})[LABELS])
-        return found if several else found[0]
-
-    return labels
-
-
 def _move(source: str, target: str) -> None:
     def write(temporary: str) -> None:
         shutil.copyfile(source, temporary)
@@ -160,19 +155,4 @@ def _check(format_names: Sequence[str], size: Size, size_multiple: int) -> None:
         require(package, format_names[0])
 
 
-def _write(job: Job, format_names: Sequence[str]) -> Iterator[str]:
-    yield f"converting to {', '.join(format_names)} ..."
-    for written in export_openvino(
-        job.dilated,
-        job.config,
-        job.out_dir,
-        format_names,
-        size=job.size,
-        pictures=job.tried(),
-        calibration=job.pictures,
-        overwrite=job.overwrite,
-    ):
-        yield job.describe(written)
-
-
-KIND = Kind("OpenVINO file", ".xml", _check, openvino_path, _write, is_openvino, load_openvino)
+KIND = Kind("OpenVINO file", ".xml", _check, openvino_path, write_by(export_openvino), is_openvino, load_openvino)
