@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from deeplab_tf.crf.backends import BACKENDS
 from deeplab_tf.dataset_info import DatasetInfo
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime.command_line import refuse_idle
@@ -22,6 +23,16 @@ flags.disclaim_key_flags()
 
 # The fields of InferenceConfig, each with a flag of its name.
 _INFERENCE = ("flip", "tile", "tile_overlap", "pad_to", "align_corners", "winograd")
+
+
+def define_crf_backend() -> None:
+    """Defines the flag that says what computes the dense CRF."""
+    flags.DEFINE_enum(
+        "crf_backend",
+        "auto",
+        BACKENDS,
+        "Implementation of the CRF. auto: tf on a GPU, otherwise compiled. pydensecrf needs requirements-crf.txt.",
+    )
 
 
 def define(workdir: bool = True, weights: bool = True) -> None:

@@ -51,12 +51,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("data_dir", "", "Folder written by datasets.convert.")
 flags.DEFINE_string("split", "val", "Split to evaluate.")
 flags.DEFINE_bool("crf", False, "Also score the results after the dense CRF.")
-flags.DEFINE_enum(
-    "crf_backend",
-    "auto",
-    ["auto", "compiled", "tf", "pydensecrf"],
-    "Implementation of the CRF. auto: tf on a GPU, otherwise compiled. pydensecrf needs requirements-crf.txt.",
-)
+model_flags.define_crf_backend()
 flags.DEFINE_bool(
     "crf_search", False, "Instead of evaluating: cross-validate the CRF's constants, and write the best into WORKDIR."
 )

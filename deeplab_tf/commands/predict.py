@@ -45,12 +45,7 @@ flags.DEFINE_integer(
     "batch_size", 1, "Number of consecutive images of the same size that the network processes at once.", lower_bound=1
 )
 flags.DEFINE_bool("crf", False, "Refine with the dense CRF.")
-flags.DEFINE_enum(
-    "crf_backend",
-    "auto",
-    ["auto", "compiled", "tf", "pydensecrf"],
-    "Implementation of the CRF. auto: tf on a GPU, otherwise compiled. pydensecrf needs requirements-crf.txt.",
-)
+model_flags.define_crf_backend()
 
 
 def main() -> int:

@@ -57,12 +57,12 @@ class _FrozenBatchNorm(keras.layers.Layer):
     def __init__(
         self,
         kernel_size: int,
-        stride: int,
-        rate: int,
+        stride: int = 1,
+        rate: int = 1,
         *,
         epsilon: float,
-        activation: Any,
-        implementation: str,
+        activation: Any = None,
+        implementation: str = "deinterlace",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -218,27 +218,6 @@ class DepthwiseConvBatchNorm(_FrozenBatchNorm):
         implementation: see `AtrousDepthwiseConv2D`.
         **kwargs: as for `keras.layers.Layer`.
     """
-
-    def __init__(
-        self,
-        kernel_size: int,
-        stride: int = 1,
-        rate: int = 1,
-        *,
-        epsilon: float,
-        activation: Any = None,
-        implementation: str = "deinterlace",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            kernel_size,
-            stride,
-            rate,
-            epsilon=epsilon,
-            activation=activation,
-            implementation=implementation,
-            **kwargs,
-        )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights; the kernel is [k, k, C, 1]."""
