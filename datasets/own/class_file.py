@@ -5,6 +5,7 @@
     road 128 64 128                 with a colour, before or after the name, also as #804080
     disc:250,50,83::                CVAT's labelmap.txt: name:colour:parts:actions
     Pixel Value, Class              Roboflow's and other tables: the header says what each column is
+    {"names": ["road", "sky"]}      JSON and YAML: see `class_document`
 
 Text may be UTF-8 or UTF-16, lines may end as on Windows, and "#" followed by a space starts a comment. A name that says
 "ignore" (also "__ignore__", as labelme writes it) is no class: its pixels do not count.
@@ -23,6 +24,7 @@ from deeplab_tf.dataset_info import IGNORE_LABEL, find_background
 from deeplab_tf.errors import UserError
 
 from ..messages import some
+from . import class_document
 
 Colour = tuple[int, int, int]
 
@@ -111,6 +113,8 @@ def read(path: Path) -> ClassTable:
     Raises:
         UserError: the file is missing or no text, a line is not understood, or the lines contradict each other.
     """
+    if path.suffix.lower() in class_document.SUFFIXES and path.exists():
+        return _table(_read_document(path), str(path))
     text = _read_text(path)
     entries = [_TRAILING_COMMENT.sub("", line).strip() for line in text.splitlines() if line.strip()]
     lines = _read_csv(path, entries)
@@ -140,6 +144,19 @@ def _read_text(path: Path) -> str:
     if "\0" in text:
         raise UserError(f"{path}: expected a UTF-8 text file, found zero bytes, as in UTF-16. Save it as UTF-8.")
     return text
+
+
+def _read_document(path: Path) -> list[_Line]:
+    lines = []
+    for entry in class_document.read(path):
+        try:
+            colour = _colour_of(entry.colour) if entry.colour is not None else None
+        except ValueError:
+            raise UserError(
+                f"{path}: expected a colour of three levels 0 to 255 for {entry.name!r}, got {entry.colour}."
+            ) from None
+        lines.append(_Line(_clean(entry.name), entry.number, colour, entry.name))
+    return lines
 
 
 def _read_csv(path: Path, entries: Sequence[str]) -> list[_Line] | None:
@@ -193,6 +210,7 @@ def _read_lines(path: Path, entries: Sequence[str]) -> list[_Line]:
         return [_labelmap_line(path, entry) for entry in entries]
     coloured = [_coloured_line(entry) for entry in entries]
     if any(coloured):
+        coloured = _with_black(entries, coloured)
         for entry, line in zip(entries, coloured, strict=True):
             if line is None or line.colour is None:
                 raise UserError(
@@ -217,6 +235,16 @@ def _read_lines(path: Path, entries: Sequence[str]) -> list[_Line]:
         if re.fullmatch(r"[\d\s.,;:]+", entry):
             raise _not_understood(path, entry, "as the name of a class: there are only numbers in it")
     return [_Line(_clean(entry), text=entry) for entry in entries]
+
+
+def _with_black(entries: Sequence[str], lines: Sequence[_Line | None]) -> list[_Line | None]:
+    """Gives black to the background, if it is the only class without a colour and no other class is black."""
+    without = [place for place, line in enumerate(lines) if line is None]
+    used = {line.colour for line in lines if line is not None}
+    if len(without) != 1 or not is_background(_clean(entries[without[0]])) or (0, 0, 0) in used:
+        return list(lines)
+    entry = entries[without[0]]
+    return [_Line(_clean(entry), None, (0, 0, 0), entry) if line is None else line for line in lines]
 
 
 def _labelmap_line(path: Path, entry: str) -> _Line:

@@ -105,6 +105,11 @@ def decide(masks: _Masks, table: ClassTable, options: Options, palette: Sequence
         problems.append(f"{which[0][0]}: {text}")
         blamed.update(path for path, _ in which)
 
+    if paletted and not table.colours and not options.values:
+        order = _reordered(paletted, table)
+        if order:
+            blame(paletted, order)
+            paletted = []
     if coloured and not table.colours:
         blame(coloured, _colours_without_classes(coloured, masks, table))
     indexed = [] if reading.grey_is_colour else list(grey)
@@ -132,6 +137,12 @@ def complaint(path: Path, unknown: Sequence[int], by_colour: bool, reading: Read
     """Says that a mask holds values, or colours as one number, that have no meaning."""
     if by_colour:
         found = ["an index without a colour" if key < 0 else str(unpacked(key)) for key in unknown]
+        known = dict(reading.colours)
+        if all(key >= 0 and unpacked(key)[::-1] in known for key in unknown):
+            return (
+                f"{path}: expected only the colours of the classes, got {some(found)}: their red and blue are swapped,"
+                " as OpenCV writes an RGB array. Swap them in the masks, or in the list of classes."
+            )
         return (
             f"{path}: expected only the colours of the classes, got {some(found)}. Give each a class in"
             " classes.txt, or a line 'ignore' if it does not count; soft edges come from resizing or from JPEG:"
@@ -157,6 +168,23 @@ def palette_complaint(path: Path, found: Mapping[int, Colour], expected: Sequenc
                 " again with the original palette, or as an 8-bit grey PNG of class indices."
             )
     return ""
+
+
+def _reordered(masks: _Masks, table: ClassTable) -> str:
+    """Says that palettes have PASCAL VOC's colours of these classes in another order, "" where they do not."""
+    standard = {colour: index for index, colour in enumerate(pascal_palette(len(table.names)))}
+    used = {index: colour for _, facts in masks for index, colour in (facts.palette or {}).items()}
+    moved = {index: colour for index, colour in used.items() if standard.get(colour, index) != index}
+    if len(used) < 2 or not moved or not set(used.values()) <= set(standard):
+        return ""
+    index, colour = next(iter(sorted(moved.items())))
+    place = standard[colour]
+    lines = "; ".join(f"{table.names[place]} {' '.join(map(str, colour))}" for colour, place in standard.items())
+    return (
+        f"its palette was reordered: index {index} has the colour {colour}, which is PASCAL VOC's for index {place}, so"
+        f" the indices say other classes than the colours. So {_are(masks, masks)}. If the colours are right, write"
+        f" them into {table.origin}: {lines}. If the indices are right, save the masks as 8-bit grey PNGs."
+    )
 
 
 def _palette(table: ClassTable, palette: Sequence[Colour]) -> tuple[Colour, ...]:

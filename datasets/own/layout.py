@@ -28,7 +28,8 @@ class Item(NamedTuple):
         image: its file; None where the label file holds it.
         labels: a mask or an annotation file; several, where each shows one class; empty where the image has no labels.
         split: "train", "val" or "test" where a folder says so, else "".
-        classes: where each of `labels` shows one class, the class of each.
+        classes: where each of `labels` shows one class, the class of each; where a label file numbers the classes, the
+            names of the numbers.
     """
 
     image_id: str
@@ -142,6 +143,8 @@ def find_class_file(tree: Tree) -> Path | None:
         ("classes.txt",),
         ("class_names.txt", "labelmap.txt", "label_colors.txt", "_classes.csv"),
         ("classes.csv", "labels.txt", "label_names.txt", "class_dict.csv", "obj.names", "codes.txt", "names.txt"),
+        ("classes.json", "classes.yaml", "classes.yml", "class_names.json", "labels.json", "labelmap.json"),
+        ("label_map.json", "data.yaml", "dataset.yaml"),
     ):
         found = tree.named(*names)
         if found:

@@ -58,10 +58,14 @@ class Facts(NamedTuple):
     distinct: int
 
 
-def read_mask(path: Path) -> Mask:
+def read_mask(path: Path, as_levels: bool = False) -> Mask:
     """Reads a mask: a palette, grey or colour image without loss, or a .npy file of integers.
 
     Grey with alpha counts as grey, and so do colours whose red, green and blue are the same everywhere.
+
+    Args:
+        path: of the file.
+        as_levels: its levels are compared with a threshold: a JPEG is read too, as grey.
 
     Raises:
         UserError: the file is missing, damaged, or of a kind that cannot hold class indices.
@@ -75,9 +79,12 @@ def read_mask(path: Path) -> Mask:
     image = open_image(data, path, "mask")
     decode(image, path, "mask")
     if image.format in _LOSSY and image.mode != "P":
+        if as_levels:
+            return Mask(np.asarray(image.convert("L")), False)
         raise UserError(
             f"{path}: expected a mask stored without loss (PNG), got {image.format}, which changes class indices."
-            " Export the mask again as a palette or 8-bit grey PNG."
+            " Export the mask again as a palette or 8-bit grey PNG. For two classes, black and white,"
+            " --threshold=128 reads it as it is."
         )
     bits = data[24] if image.format == "PNG" else 8
     if image.mode == "F":

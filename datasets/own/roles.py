@@ -9,9 +9,9 @@ _IMAGES = set(
     "images image imgs img jpegimages photos photo pictures picture rgb frames inputs input leftimg8bit".split()
 )
 _MASKS = set(
-    "masks mask labels label annotations annotation annots annot segmentations segmentation seg segs segmentationclass"
-    " segmentationclasspng segmentationclassnpy segmentationclassraw gt groundtruth targets target labelids gtfine"
-    " semantic".split()
+    "masks mask labels label lbl lbls annotations annotation annots annot annos anno anns ann segmentations"
+    " segmentation seg segs segmentationclass segmentationclasspng segmentationclassnpy segmentationclassraw gt"
+    " groundtruth targets target labelids gtfine semantic".split()
 )
 # Coloured pictures of the labels, and masks of objects instead of classes.
 _TO_LOOK_AT = set(

@@ -40,7 +40,9 @@ class Seen(NamedTuple):
     problem: str = ""
 
 
-def survey(items: Sequence[Item], layout: Layout, names: Sequence[str], quiet: bool = False) -> list[Seen]:
+def survey(
+    items: Sequence[Item], layout: Layout, names: Sequence[str], quiet: bool = False, as_levels: bool = False
+) -> list[Seen]:
     """Looks at all images and their labels, on all cores.
 
     Args:
@@ -48,6 +50,7 @@ def survey(items: Sequence[Item], layout: Layout, names: Sequence[str], quiet: b
         layout: where they come from.
         names: of the classes; needed where labels are drawn.
         quiet: shows no progress.
+        as_levels: see `mask_file.read_mask`.
 
     Returns:
         What was seen, in the order of the items.
@@ -57,7 +60,7 @@ def survey(items: Sequence[Item], layout: Layout, names: Sequence[str], quiet: b
         head = None
         try:
             head = head_of(item, layout)
-            facts = _facts(item, layout, names, head)
+            facts = _facts(item, layout, names, head, as_levels)
         except UserError as error:
             return Seen(item, head, None, str(error))
         return Seen(item, head, facts)
@@ -96,11 +99,11 @@ def draw_labels(item: Item, layout: Layout, names: Sequence[str], head: raw_file
     return FORMS[layout.form].draw(item, names, (head.width, head.height))
 
 
-def _facts(item: Item, layout: Layout, names: Sequence[str], head: raw_files.Head) -> Facts | None:
+def _facts(item: Item, layout: Layout, names: Sequence[str], head: raw_files.Head, as_levels: bool) -> Facts | None:
     if not item.labels and layout.form == "masks":
         return None
     if layout.form == "masks":
-        return mask_file.measure(mask_file.read_mask(item.labels[0]))
+        return mask_file.measure(mask_file.read_mask(item.labels[0], as_levels))
     return mask_file.measure(mask_file.Mask(draw_labels(item, layout, names, head), False))
 
 

@@ -35,6 +35,7 @@ from ..own.decide import Options, decide
 from ..own.faults import mask_problem, picture_notes, picture_problems, unknown_values
 from ..own.layout import Item, Layout, LeftOut, Place
 from ..own.layouts.mask_pairs import near
+from ..own.naming import proposal
 from ..own.reading import Reading, labels_of
 from ..own.summary import paragraph
 from ..own.survey import Seen, Totals, draw_labels, files_of, head_of, label_pixels, survey
@@ -43,6 +44,9 @@ from ..source import Example, Source
 
 _NO_CLASSES = "folder needs the class names: --classes=a,b,c (index 0 first) or --root with classes.txt."
 _SPLIT_ORDER = ("train", "val", "test")
+_CLASS_FILES = (".txt", ".csv", ".names", ".json", ".yaml", ".yml")
+# So many masks say what the classes may be.
+_LOOKED_AT = 50
 
 
 def info(source: Source) -> DatasetInfo:
@@ -113,7 +117,7 @@ def example(source: Source, split: str, image_id: str) -> Example:
     labels_path = item.labels[0] if item.labels else image_path
     labels_png = b""
     if layout.form == "masks":
-        mask = mask_file.read_mask(labels_path)
+        mask = mask_file.read_mask(labels_path, bool(reading.threshold))
         labels, unknown = labels_of(mask, reading)
         by_colour = mask.coloured or (mask.palette is not None and reading.palette_is_colour)
         problem = mask_problem(
@@ -154,7 +158,7 @@ def prepare(source: Source) -> tuple[Source, str]:
         problems += wrong
     items = list({item.image_id: item for chosen in wanted.values() for item in chosen}.values())
     unlabelled = {item.image_id for split, chosen in wanted.items() if _is_unlabelled(split, chosen) for item in chosen}
-    seen = survey(items, layout, table.names)
+    seen = survey(items, layout, table.names, as_levels=bool(source.threshold))
     problems += [each.problem for each in seen if each.problem]
     reading, notes, totals, wrong = _understand(source, layout, table, seen)
     problems += wrong
@@ -187,7 +191,9 @@ def _place(source: Source) -> Place:
         raise UserError(_NO_CLASSES)
     named = Path(source.classes[0]) if len(source.classes) == 1 else None
     is_file = named is not None and (
-        named.is_file() or named.suffix.lower() in (".txt", ".csv", ".names") or len(named.parts) > 1
+        named.is_file()
+        or named.suffix.lower() in (".txt", ".csv", ".names", ".json", ".yaml", ".yml")
+        or len(named.parts) > 1
     )
     return Place(
         root=Path(source.root) if source.root else None,
@@ -219,9 +225,11 @@ def _table(source: Source, layout: Layout) -> ClassTable:
     elif place.root is None:
         raise UserError(_NO_CLASSES)
     else:
+        labelled = [item for item in layout.items if item.labels][:_LOOKED_AT] if layout.form == "masks" else []
+        facts = [each.facts for each in survey(labelled, layout, (), quiet=True) if each.facts is not None]
         raise UserError(
             f"{place.root / 'classes.txt'}: expected this list, found no such file. Write one class name per line,"
-            " index 0 first, or give --classes=a,b,c."
+            f" index 0 first, or give --classes=a,b,c.{proposal(facts)}"
         )
     if layout.form != "masks" and not any(map(class_files.is_background, table.names)):
         table = class_files.from_names(("background", *table.names), f"{table.origin} and background")
@@ -346,7 +354,7 @@ def _options(source: Source) -> Options:
 def _lenient_reading(source: Source, layout: Layout) -> Reading:
     """Decides what masks mean without complaints: reading each says what is wrong with it."""
     table = _table(source, layout)
-    seen = survey(layout.items, layout, table.names, quiet=True) if layout.form == "masks" else []
+    seen = survey(layout.items, layout, table.names, True, bool(source.threshold)) if layout.form == "masks" else []
     return _understand(source, layout, table, seen).reading
 
 

@@ -125,3 +125,51 @@ def test_a_line_that_is_not_understood_is_quoted(tmp_path: Path, text: str, mess
 def test_text_in_an_old_encoding_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="UTF-8"):
         read(tmp_path, "Bäume\n", encoding="latin-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classes.yaml", "[background, disc, box]"),
+        ("classes.yaml", "names: [background, disc, box]"),
+        ("classes.yml", "names:\n  0: background\n  2: box\n  1: disc\n"),
+        ("classes.json", '["background", "disc", "box"]'),
+        ("classes.json", '{"box": 2, "disc": 1, "background": 0}'),
+        ("classes.json", '{"2": "box", "1": "disc", "0": "background"}'),
+        (
+            "classes.json",
+            '{"classes": [{"id": 2, "name": "box"}, {"id": 0, "name": "background"}, {"id": 1, "name": "disc"}]}',
+        ),
+    ],
+)
+def test_yaml_and_json_name_classes_too(tmp_path: Path, name: str, text: str) -> None:
+    table = read(tmp_path, text, name)
+    assert table.names == NAMES
+    assert dict(table.numbers) == IN_ORDER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"background": [0, 0, 0], "disc": [250, 50, 83], "box": [51, 221, 255]}',
+        '[{"name": "background", "color": "#000000"}, {"name": "disc", "color": [250, 50, 83]},'
+        ' {"name": "box", "color": "#33ddff"}]',
+    ],
+)
+def test_json_gives_colours_too(tmp_path: Path, text: str) -> None:
+    table = read(tmp_path, text, "classes.json")
+    assert (table.names, dict(table.colours)) == (NAMES, COLOURS)
+
+
+@pytest.mark.parametrize("text", ["{", "3", "{}", '{"names": []}', '{"a": true}', "[[1], [2]]", '[{"id": 1}]'])
+def test_json_that_names_no_classes_is_told(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UserError, match=r"classes\.json: expected"):
+        read(tmp_path, text, "classes.json")
+
+
+def test_a_background_without_a_colour_is_black_if_no_class_is(tmp_path: Path) -> None:
+    assert dict(read(tmp_path, "background\ndisc 250 50 83\nbox 51 221 255\n").colours) == COLOURS
+    with pytest.raises(UserError, match="a colour for every class"):
+        read(tmp_path, "background\ndisc 0 0 0\nbox 51 221 255\n")
+    with pytest.raises(UserError, match="a colour for every class"):
+        read(tmp_path, "disc\nbackground 250 50 83\nbox 51 221 255\n")

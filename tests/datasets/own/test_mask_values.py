@@ -253,3 +253,59 @@ def test_a_mask_that_needs_no_change_keeps_its_compressed_pixels(tmp_path: Path)
     (tmp_path / "masks" / "img_001.png").write_bytes(stored)
     source, _ = folder.prepare(Source(root=str(tmp_path)))
     assert folder.example(source, "train", "img_001").labels_png == stored
+
+
+def save_palette(path: Path, labels: np.ndarray, colours: list[int]) -> None:
+    image = Image.fromarray(labels)
+    image.putpalette(colours)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def test_pascals_colours_in_another_order_are_told(tmp_path: Path) -> None:
+    make(tmp_path)
+    for number in range(4):
+        order = np.array([2, 1, 0], np.uint8)  # as a program that sorts the palette leaves it
+        save_palette(tmp_path / "masks" / f"img_{number:03}.png", order[truth(number)], [0, 128, 0, 128, 0, 0, 0, 0, 0])
+    told = is_told(tmp_path, "its palette was reordered: index 0 has the colour")
+    assert "background 0 0 0; disc 128 0 0; box 0 128 0" in told
+    (tmp_path / "classes.txt").write_text("background 0 0 0\ndisc 128 0 0\nbox 0 128 0\n")
+    is_right(tmp_path)
+
+
+def test_other_colours_of_a_palette_say_nothing_of_its_order(tmp_path: Path) -> None:
+    make(tmp_path)
+    for number in range(4):  # disc has the colour of PASCAL VOC's person
+        save_palette(tmp_path / "masks" / f"img_{number:03}.png", truth(number), [0, 0, 0, 192, 128, 128, 64, 128, 0])
+    is_right(tmp_path)
+
+
+def test_colours_with_red_and_blue_swapped_are_told(tmp_path: Path) -> None:
+    colours = np.array([[0, 0, 0], [250, 50, 83], [51, 221, 255]], np.uint8)
+    make(tmp_path, change=lambda labels: colours[labels][:, :, ::-1].copy(), classes=None)
+    (tmp_path / "classes.txt").write_text("background 0 0 0\ndisc 250 50 83\nbox 51 221 255\n")
+    is_told(tmp_path, "their red and blue are swapped")
+
+
+def test_a_threshold_reads_jpegs(tmp_path: Path) -> None:
+    make(tmp_path, mask="masks/img_{:03}.jpg", change=lambda labels: labels * 255, classes=NAMES[:2], kinds=2)
+    is_told(tmp_path, "--threshold=128 reads it as it is")
+    _, labels, _ = read(tmp_path, threshold=128)
+    for number in range(4):
+        wrong = labels[f"img_{number:03}"] != truth(number, 2)
+        assert wrong.mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda labels: labels, "hold the values 0, 1, 2: one line for each, such as '2 NAME'"),
+        (lambda labels: (labels > 0) * np.uint8(255), "'background 0 0 0' and 'NAME 255 255 255'"),
+        (
+            lambda labels: np.array([[0, 0, 0], [250, 50, 83], [51, 221, 255]], np.uint8)[labels],
+            "hold 3 colours. Write a line for each, with its name: NAME 0 0 0; NAME",
+        ),
+    ],
+)
+def test_without_names_the_message_says_what_the_masks_hold(tmp_path: Path, change: Any, told: str) -> None:
+    is_told(make(tmp_path, change=change, classes=None), told)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -18,6 +20,7 @@ from pycocotools import mask as coco_mask
 from datasets.convert import convert
 from datasets.own.layouts import label_studio_json
 from datasets.source import Source
+from datasets.sources import folder
 from datasets.stored.manifest import read_manifest
 from tests.datasets import raw_trees
 from tests.datasets.own_data import HEIGHT, NAMES, WIDTH, is_right, is_told, make, read, save_image, save_mask, truth
@@ -376,3 +379,155 @@ def test_cocos_own_categories_stay_vocs_classes(tmp_path: Path) -> None:
     tree = raw_trees.make_coco(tmp_path / "raw")
     convert("coco", tree.source, str(tmp_path / "out"))
     assert read_manifest(tmp_path / "out").info.name == "coco"
+
+
+def outlines(labels: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Returns the label and the corners [N, 2] of each object."""
+    found = []
+    for label in range(1, int(labels.max()) + 1):
+        contours, _ = cv2.findContours((labels == label).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        found += [(label, contour[:, 0]) for contour in contours]
+    return found
+
+
+def make_yolo(root: Path, image: str = "images/{}/img_{}.jpg", label: str = "labels/{}/img_{}.txt") -> Path:
+    for number in range(4):
+        split = "train" if number < 2 else "val"
+        lines = [
+            " ".join([str(kind - 1), *(f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in points)])
+            for kind, points in outlines(truth(number))
+        ]
+        save_image(root / image.format(split, number), number)
+        raw_trees.write_list(root / label.format(split, number), lines)
+    return root
+
+
+@pytest.mark.parametrize(
+    "layout", [("images/{}/img_{}.jpg", "labels/{}/img_{}.txt"), ("{}/images/img_{}.jpg", "{}/labels/img_{}.txt")]
+)
+@pytest.mark.parametrize("names", ["[disc, box]", "{0: disc, 1: box}"])
+def test_yolos_segmentation_labels(tmp_path: Path, layout: tuple[str, str], names: str) -> None:
+    make_yolo(tmp_path, *layout)
+    raw_trees.write_list(tmp_path / "data.yaml", ["train: images/train", "val: images/val", f"names: {names}"])
+    paragraph = is_right(tmp_path)
+    assert "YOLO's segmentation labels" in paragraph
+    assert "0 disc, 1 box" in paragraph
+    assert "train 2 images; val 2 images" in paragraph
+
+
+@pytest.mark.parametrize("classes", [("disc", "box"), NAMES])
+def test_yolos_numbers_are_those_of_the_objects_with_and_without_a_named_background(
+    tmp_path: Path, classes: tuple[str, ...]
+) -> None:
+    make_yolo(tmp_path)
+    raw_trees.write_list(tmp_path / "classes.txt", list(classes))
+    is_right(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    is_right(tmp_path, classes=classes)
+
+
+def test_folders_of_yolos_data_file_are_splits(tmp_path: Path) -> None:
+    make_yolo(tmp_path)
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").rename(tmp_path / kind / "summer")
+        (tmp_path / kind / "val").rename(tmp_path / kind / "winter")
+    raw_trees.write_list(
+        tmp_path / "data.yaml",
+        ["path: ../mine", "train: images/winter", "val: [./images/summer]", "names: [disc, box]"],
+    )
+    source, _ = folder.prepare(Source(root=str(tmp_path)))
+    assert folder.ids(source, "train") == ["img_2", "img_3"]
+    assert folder.ids(source, "val") == ["img_0", "img_1"]
+
+
+def test_yolos_labels_without_names_are_told(tmp_path: Path) -> None:
+    is_told(make_yolo(tmp_path), "found no data.yaml with 'names'")
+
+
+def test_what_lies_in_yolos_small_object_is_not_covered_by_the_large_one(tmp_path: Path) -> None:
+    save_image(tmp_path / "images" / "a.jpg", 0)
+    save_image(tmp_path / "images" / "b.jpg", 1)
+    small, large = "1 0.4 0.4 0.6 0.4 0.6 0.6 0.4 0.6", "0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9"
+    raw_trees.write_list(tmp_path / "labels" / "a.txt", [small, large])
+    raw_trees.write_list(tmp_path / "labels" / "b.txt", [])
+    _, labels, _ = read(tmp_path, classes=("disc", "box"))
+    assert labels["a"][HEIGHT // 2, WIDTH // 2] == 2
+    assert labels["a"][HEIGHT // 4, WIDTH // 4] == 1
+    assert not labels["b"].any()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("0 0.5 0.5 0.2 0.2", "found a box (5 numbers)"),
+        ("0 0.1 0.1 0.5 0.1 0.5 0.5 0.9", "the x and y of three corners or more, got 8 numbers"),
+        ("0 12 12 40 12 40 20", "as fractions of the image's width and height, 0 to 1, got 40"),
+        ("7 0.1 0.1 0.5 0.1 0.5 0.5", "expected a class number 0..1 (disc, box), got 7"),
+    ],
+)
+def test_yolos_lines_that_are_no_polygon_are_told(tmp_path: Path, line: str, told: str) -> None:
+    make_yolo(tmp_path)
+    raw_trees.write_list(tmp_path / "labels" / "train" / "img_1.txt", [line])
+    is_told(tmp_path, re.escape(told), classes=("disc", "box"))
+
+
+def make_via(root: Path, attributes: Any = lambda kind: {"label": NAMES[kind]}, whole: bool = False) -> Path:
+    document = {}
+    for number in range(4):
+        save_image(root / f"img_{number}.jpg", number)
+        regions = [
+            {
+                "shape_attributes": {
+                    "name": "polygon",
+                    "all_points_x": points[:, 0].tolist(),
+                    "all_points_y": points[:, 1].tolist(),
+                },
+                "region_attributes": attributes(kind),
+            }
+            for kind, points in outlines(truth(number))
+        ]
+        document[f"img_{number}.jpg123"] = {"filename": f"img_{number}.jpg", "size": 123, "regions": regions}
+    content = {"_via_settings": {}, "_via_img_metadata": document} if whole else document
+    (root / "via_region_data.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        lambda kind: {"label": NAMES[kind]},
+        lambda kind: {"type": {NAMES[kind]: True}},
+        lambda kind: {"Class": NAMES[kind], "occluded": "no"},
+    ],
+)
+def test_the_vgg_image_annotator(tmp_path: Path, attributes: Any, whole: bool) -> None:
+    make_via(tmp_path, attributes, whole)
+    assert "VGG Image Annotator" in is_right(tmp_path, classes=NAMES)
+
+
+def test_regions_without_attributes_are_of_one_class(tmp_path: Path) -> None:
+    make_via(tmp_path, lambda kind: {})
+    names, labels, _ = read(tmp_path)
+    assert names == ("background", "object")
+    np.testing.assert_array_equal(labels["img_0"], truth(0) > 0)
+    names, labels, _ = read(tmp_path, classes=("background", "balloon"))
+    assert names == ("background", "balloon")
+    np.testing.assert_array_equal(labels["img_0"], truth(0) > 0)
+
+
+def test_regions_of_several_attributes_are_told(tmp_path: Path) -> None:
+    is_told(make_via(tmp_path, lambda kind: {"a": "disc", "b": "box"}), "got the attributes a=disc, b=box")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<annotation><object><bndbox></bndbox></object></annotation>", "a box does not say which pixels are meant"),
+        ("<annotations><meta></meta></annotations>", "Export the task from CVAT"),
+    ],
+)
+def test_annotations_in_xml_are_told(tmp_path: Path, text: str, told: str) -> None:
+    save_image(tmp_path / "a.jpg", 0)
+    (tmp_path / "a.xml").write_text(text)
+    is_told(tmp_path, told)
