@@ -12,11 +12,13 @@ import collections
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Iterator, Sequence
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.images.files import READABLE_SUFFIXES as IMAGE_SUFFIXES
 from deeplab_tf.images.video import SUFFIXES as VIDEO_SUFFIXES
+from deeplab_tf.runtime.written import Written
 
 LIST_SUFFIX = ".txt"
 """Of a file of paths."""
@@ -55,7 +57,7 @@ def find_sources(images: str | Sequence[str], out_dir: str, recursive: bool = Fa
     Args:
         images: files, folders, globs and lists, see the module. A file that is named is a video if its name ends like
             one's, a list if it ends in .txt, and else an image. Of folders and globs, hidden files are left out, and
-            counted those that end neither like an image nor like a video.
+            so are, counted, results of predict.py and files that end neither like an image nor like a video.
         out_dir: where the results are to go.
         recursive: search the folders inside folders too; not `out_dir`, and no symbolic links to folders.
 
@@ -111,9 +113,13 @@ def _found_in(
             yield _name(os.path.abspath(source), root), source
     elif glob.has_magic(path):
         root = _folder_before_wildcards(path)
-        for source in sorted(glob.glob(path, recursive=True)):
-            if not os.path.isdir(source) and _counts(source, left_out):
+        sources = [source for source in sorted(glob.glob(path, recursive=True)) if not os.path.isdir(source)]
+        results = {folder: Written(folder, "predict") for folder in {os.path.dirname(source) for source in sources}}
+        for source in sources:
+            if _counts(source, left_out, results[os.path.dirname(source)]):
                 yield _name(source, root), source
+    elif re.match(r"[a-z]+://", path):
+        raise UserError(f"--images={path} is an address; download the image and name the file.")
     else:
         raise UserError(
             f"--images={path} does not exist; name an image, a video, a folder of them, a pattern such as"
@@ -127,6 +133,7 @@ def _in_folder(folder: str, out_dir: str, recursive: bool, left_out: collections
         names = sorted(os.listdir(folder))
     except OSError as error:
         raise UserError(f"{folder}: expected a readable folder, got: {error.strerror}.") from None
+    results = Written(folder, "predict")
     for name in names:
         path = os.path.join(folder, name)
         if name.startswith("."):
@@ -138,13 +145,16 @@ def _in_folder(folder: str, out_dir: str, recursive: bool, left_out: collections
                 left_out["symbolic link(s) to folders"] += 1
             elif os.path.realpath(path) != out_dir:
                 yield from _in_folder(path, out_dir, recursive, left_out)
-        elif _counts(path, left_out):
+        elif _counts(path, left_out, results):
             yield path
 
 
-def _counts(path: str, left_out: collections.Counter[str]) -> bool:
-    """Says whether a file ends like an image or a video, and counts it if not."""
+def _counts(path: str, left_out: collections.Counter[str], results: Written) -> bool:
+    """Says whether a file ends like an image or a video and is not a result itself, and counts it if not."""
     suffix = _suffix(path)
+    if results.wrote(os.path.basename(path)):
+        left_out["result(s) of predict.py"] += 1
+        return False
     if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
         return True
     left_out[f"ending {suffix}" if suffix else "without an ending"] += 1

@@ -42,6 +42,10 @@ class Written:
         """Returns those of these names, relative to the folder, that exist and are not as this command left them."""
         return [name for name in names if not self._is_ours(name)]
 
+    def wrote(self, name: str) -> bool:
+        """Says whether this file, named relative to the folder, exists as this command left it."""
+        return name in self._files and os.path.lexists(os.path.join(self._folder, name)) and self._is_ours(name)
+
     def refuse_others(self, names: Iterable[str], overwrite: bool) -> None:
         """Refuses to replace files that this command did not write.
 

@@ -4,6 +4,7 @@ import pytest
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.images.sources import find_sources
+from deeplab_tf.runtime.written import Written
 
 
 @pytest.fixture
@@ -85,3 +86,21 @@ def test_labels_never_replace_any_source(tree):
     (tree / "list.txt").write_text("photos/x/z.png\nphotos/a.jpg\n")
     with pytest.raises(UserError, match=r"the labels of photos/x/z.jpg would replace photos/x/z.png; name another"):
         find_sources(["photos/x/z.jpg", "list.txt"], "photos/x")
+
+
+def test_results_that_lie_beside_their_images_are_not_images(tree):
+    written = Written("photos", "predict")
+    with written.writing("a.png", "a_overlay.jpg"):
+        for name in ("a.png", "a_overlay.jpg"):
+            (tree / "photos" / name).write_bytes(b"result")
+    for pattern in ("photos", "photos/*"):
+        sources = find_sources(pattern, "out")
+        assert list(sources.images) == ["a", "b", "c"]
+        assert sources.left_out["result(s) of predict.py"] == 2
+    (tree / "photos" / "a_overlay.jpg").write_bytes(b"edited since: it is the user's")
+    assert list(find_sources("photos", "out").images) == ["a", "a_overlay", "b", "c"]
+
+
+def test_an_address_is_not_a_file(tree):
+    with pytest.raises(UserError, match="is an address; download the image"):
+        find_sources("https://example.org/a.jpg", "out")
