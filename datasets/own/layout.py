@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .tree import File, Tree, list_tree
+from .tree import IMAGE_SUFFIXES, File, Tree, list_tree
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -18,6 +18,7 @@ _SPLIT_FOLDERS = {
     "test": "test",
     "testing": "test",
 }
+_LIST_FOLDERS = ("splits", "split", "lists", "list", "filelists", "imagesets")
 
 
 class Item(NamedTuple):
@@ -152,10 +153,25 @@ def find_class_file(tree: Tree) -> Path | None:
     return None
 
 
-def split_lists(files: Sequence[File], folder: str) -> dict[str, Path]:
-    """Returns the .txt files in folders of this name, by their stems."""
-    return {
-        file.stem: file.path
-        for file in files
-        if file.folders and file.folders[-1].casefold() == folder.casefold() and file.suffix == ".txt"
-    }
+def split_lists(files: Sequence[File]) -> dict[str, Path]:
+    """Returns the lists of the splits' images, by the names of the splits.
+
+    They are the .txt files of a folder called splits or alike, or else train.txt, val.txt and test.txt at the root, if
+    the first line of each names an image.
+    """
+    texts = [file for file in files if file.suffix == ".txt"]
+    found = {file.stem: file.path for file in texts if file.folders and file.folders[-1].casefold() in _LIST_FOLDERS}
+    if found:
+        return found
+    stems = {file.stem.casefold() for file in files if file.suffix in IMAGE_SUFFIXES}
+    named = [(split_of([file.stem]), file.path) for file in texts if not file.folders and split_of([file.stem])]
+    return {split: path for split, path in named if _first_name(path) in stems}
+
+
+def _first_name(path: Path) -> str:
+    """Returns what may be an image's name in the first line of a list, without its folders and ending."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        words = next((line.split() for line in file if line.strip()), [""])
+    name = PurePosixPath(words[0].replace("\\", "/")).name.casefold()
+    ending = PurePosixPath(name).suffix
+    return name.removesuffix(ending) if ending in IMAGE_SUFFIXES else name

@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 _IMAGES = set(
-    "images image imgs img jpegimages photos photo pictures picture rgb frames inputs input leftimg8bit".split()
+    "images image imgs img jpegimages photos photo pictures picture rgb frames inputs input leftimg8bit image2".split()
 )
 _MASKS = set(
     "masks mask labels label lbl lbls annotations annotation annots annot annos anno anns ann segmentations"
@@ -21,6 +21,10 @@ _TO_LOOK_AT = set(
     " previews".split()
 )
 _ENDING = re.compile(r"(?P<rest>.+?)(?P<word>annot|annotations|masks?|labels?|images?|imgs?)")
+LOOK_ENDINGS = tuple(
+    "_color _colors _colour _vis _viz _visualization _overlay _instanceids _instancetrainids _instance".split()
+)
+"""What often ends the names of pictures of masks, and of masks of objects, where masks of classes lie beside them."""
 MASK_ENDINGS = tuple(
     "_mask -mask .mask _masks _seg _segmentation _label _labels _labelids _gt _annotation _lbl _l".split()
 )

@@ -28,6 +28,7 @@ from deeplab_tf.errors import UserError, UserErrors
 from deeplab_tf.images.files import SUFFIXES
 from deeplab_tf.images.palettes import PALETTES
 
+from ..messages import some
 from ..own import class_file as class_files
 from ..own import content_split, listing, mask_file, recognition
 from ..own.class_file import ClassTable
@@ -177,9 +178,21 @@ def prepare(source: Source) -> tuple[Source, str]:
         {split: [item.image_id for item in chosen] for split, chosen in wanted.items()},
         _split_by(source, layout),
         [*layout.left_out, *_not_wanted(source, layout, wanted)],
-        [*layout.notes, *notes, *picture_notes(seen, reading)],
+        [*layout.notes, *notes, *picture_notes(seen, reading), *_in_two_splits(wanted)],
     )
     return source, text
+
+
+def _in_two_splits(wanted: dict[str, list[Item]]) -> list[str]:
+    """Says which images of train are in val or test as well, which makes scores there too good."""
+    train = {item.image_id for item in wanted.get("train", [])}
+    notes = []
+    for split in ("val", "test"):
+        both = [item.image_id for item in wanted.get(split, []) if item.image_id in train]
+        if both:
+            count = f"{len(both)} image{'' if len(both) == 1 else 's'}"
+            notes.append(f"Both train and {split} have {count} ({some(both, 3)}): scores on {split} will be too good.")
+    return notes
 
 
 def _place(source: Source) -> Place:

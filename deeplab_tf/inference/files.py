@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 
 import numpy as np
 import tqdm
@@ -156,9 +156,10 @@ def segment_sources(
     if sources.images:
         try:
             segmented = segment_images(segmenter, sources.images, results, labels, batch_size)
-            for result in show_progress(segmented, len(sources.images)):
-                if isinstance(result, UserError):
-                    report(result)
+            with contextlib.closing(segmented):
+                for result in show_progress(segmented, len(sources.images)):
+                    if isinstance(result, UserError):
+                        report(result)
         finally:  # what is in the tables took its time
             results.write_tables(sources.images, segmenter.info)
     for name, path in sources.videos.items():
@@ -171,9 +172,9 @@ def segment_sources(
             if video.frames_per_second is None and _videos_of(save):
                 tqdm.tqdm.write(f"{path} does not declare its frame rate: the overlay gets {UNKNOWN_RATE:g} frames/s")
             try:
-                frames = segment_video(segmenter, video, results, name)
-                for _ in show_progress(frames, video.stated_frames, "frame"):
-                    pass
+                with contextlib.closing(segment_video(segmenter, video, results, name)) as frames:
+                    for _ in show_progress(frames, video.stated_frames, "frame"):
+                        pass
             except ItemError as error:
                 report(error)
                 continue
@@ -190,7 +191,7 @@ def segment_images(
     results: Results,
     classes: tuple[int, ...] = (),
     batch_size: int = 1,
-) -> Iterator[UserError | None]:
+) -> Generator[UserError | None, None, None]:
     """Segments image files; see `segment_items` for what happens at the same time.
 
     Args:
@@ -232,7 +233,7 @@ def image_result(path: str, prediction: Prediction, classes: tuple[int, ...] = (
     return ImageResult(path, image, labels, probabilities, info, classes)
 
 
-def segment_video(segmenter: Segmenter, video: VideoReader, results: Results, name: str) -> Iterator[None]:
+def segment_video(segmenter: Segmenter, video: VideoReader, results: Results, name: str) -> Generator[None, None, None]:
     """Segments the frames of a video; see `segment_all` for what happens at the same time.
 
     Args:

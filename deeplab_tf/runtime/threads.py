@@ -44,21 +44,23 @@ def map_in_order(
         The results in the order of the items. What the function raises is raised in the place of its result.
     """
     waiting: collections.deque[tuple[concurrent.futures.Future[Result], float]] = collections.deque()
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        try:
-            for item in items:
-                more = cost(item)
-                while waiting and more + sum(taken for _, taken in waiting) > budget:
-                    yield waiting.popleft()[0].result()
-                waiting.append((pool.submit(function, item), more))
-                del item  # so that only its result is kept
-                if len(waiting) > ahead:
-                    yield waiting.popleft()[0].result()
-            while waiting:
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    try:
+        for item in items:
+            more = cost(item)
+            while waiting and more + sum(taken for _, taken in waiting) > budget:
                 yield waiting.popleft()[0].result()
-        finally:
-            for future, _ in waiting:
-                future.cancel()
+            waiting.append((pool.submit(function, item), more))
+            del item  # so that only its result is kept
+            if len(waiting) > ahead:
+                yield waiting.popleft()[0].result()
+        while waiting:
+            yield waiting.popleft()[0].result()
+    finally:
+        concurrent.futures.wait([future for future, _ in waiting if not future.cancel()])
+        # The threads are idle and end by themselves. They are not joined: the garbage collector may close a forgotten
+        # generator in a thread that is just starting and holds a lock that joining needs.
+        pool.shutdown(wait=False)
 
 
 def read_ahead(items: Iterable[Item], ahead: int = 2) -> Generator[Item, None, None]:

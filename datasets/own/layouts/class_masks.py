@@ -230,7 +230,7 @@ def _layout(
         form="class_masks",
         class_file=place.class_file or find_class_file(list_tree(place.root) if place.root else tree),
         class_names=names,
-        lists=split_lists(tree.files, "splits"),
+        lists=split_lists(tree.files),
         left_out=unreadable(tree.files),
         notes=(*notes, "Where the masks of two classes overlap, the smaller region is in front."),
         problems=tuple(problems),

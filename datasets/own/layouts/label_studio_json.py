@@ -74,7 +74,7 @@ def recognise(place: Place) -> Layout | None:
         ),
         form="label_studio_json",
         class_file=place.class_file or find_class_file(tree),
-        lists=split_lists(tree.files, "splits"),
+        lists=split_lists(tree.files),
         left_out=tuple(each for each in left_out if each.paths),
         problems=tuple(missing[:20]),
         num_images=len(tree.images()),

@@ -76,7 +76,7 @@ def recognise(place: Place) -> Layout | None:
         items=tuple(sorted(items)),
         form="labelme",
         class_file=place.class_file or find_class_file(list_tree(place.root) if place.root else tree),
-        lists=split_lists(tree.files, "splits"),
+        lists=split_lists(tree.files),
         left_out=tuple(each for each in left_out if each.paths),
         num_images=len(tree.images()),
         num_labels=len(found),

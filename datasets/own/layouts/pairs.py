@@ -16,7 +16,7 @@ from deeplab_tf.errors import UserError
 from ...raw import files as raw_files
 from ..layout import Layout, LeftOut, Place, find_class_file, split_lists
 from ..pairing import Named, fold
-from ..roles import MASK_ENDINGS, Seat, seat_of
+from ..roles import LOOK_ENDINGS, MASK_ENDINGS, Seat, seat_of
 from ..tree import IMAGE_SUFFIXES, MASK_SUFFIXES, File, list_tree
 from .mask_pairs import build, named, unreadable, with_suffix
 
@@ -35,7 +35,7 @@ def _named_folders(place: Place) -> Layout | None:
     if image_dir is None or mask_dir is None:
         return None
     images, masks = list_tree(image_dir), list_tree(mask_dir)
-    lists = split_lists(list_tree(place.root).files, "splits") if place.root is not None else {}
+    lists = split_lists(list_tree(place.root).files) if place.root is not None else {}
     more = {"class_file": place.class_file or (find_class_file(list_tree(place.root)) if place.root else None)}
     if image_dir.resolve() == mask_dir.resolve():
         files = [file for file in images.files if seat_of(file.folders).kind != "look"]
@@ -77,6 +77,7 @@ def _folders(place: Place) -> Layout | None:
     masks = [file for file in tree.files if seats[file.path].kind == "mask" and file.suffix in MASK_SUFFIXES]
     if not masks:
         return None
+    masks, pictures = _without_pictures(masks)
     masks, other_masks = _one_folder_of_masks(masks, seats)
     images = [file for file in tree.files if seats[file.path].kind == "image" and file.suffix in IMAGE_SUFFIXES]
     strays: list[File] = []
@@ -88,6 +89,12 @@ def _folders(place: Place) -> Layout | None:
         places = {seats[mask.path].place for mask in masks}
         images = [file for file in plain if seats[file.path].place in places]
         strays = [file for file in plain if seats[file.path].place not in places]
+        if not images and len({file.folders[-1:] for file in plain}) == 1:
+            # The only other folder, whatever it is called: raw/ beside seg/, train/raw/ beside train/seg/.
+            images, strays = plain, []
+            for file in plain:
+                seat = seats[file.path]
+                seats[file.path] = seat._replace(place=seat.place[:-1], folder=file.folders)
     if not images:
         return None
     left_out = [
@@ -98,7 +105,8 @@ def _folders(place: Place) -> Layout | None:
                 file.path
                 for file in tree.files
                 if seats[file.path].kind == "look" and file.suffix in (*MASK_SUFFIXES, *IMAGE_SUFFIXES)
-            ),
+            )
+            + tuple(file.path for file in pictures),
         ),
         *other_masks,
         *unreadable(tree.files),
@@ -114,13 +122,26 @@ def _folders(place: Place) -> Layout | None:
         [named(file, seats[file.path].place) for file in images],
         [named(file, seats[file.path].place) for file in masks],
         class_file=place.class_file or find_class_file(tree),
-        lists=split_lists(tree.files, "splits"),
+        lists=split_lists(tree.files),
         left_out=tuple(each for each in left_out if each.paths),
     )
 
 
 def _some(folders: list[str]) -> str:
     return " and ".join(f"{folder}/" for folder in folders[:2]) + (" and more" if len(folders) > 2 else "")
+
+
+def _without_pictures(files: list[File]) -> tuple[list[File], list[File]]:
+    """Returns the files without pictures of masks, such as a_color.png beside a_mask.png, and these."""
+    maybe = {file.path: fold(file.stem).rsplit("_", 1)[0] for file in files if fold(file.stem).endswith(LOOK_ENDINGS)}
+    others = [fold(file.stem) for file in files if file.path not in maybe]
+    starts = {stem.rsplit("_", 1)[0] for stem in others}
+    known = starts | set(others)
+    pictures = [  # a file that has a mask is an image, whatever it is called
+        file for file in files if file.path in maybe and maybe[file.path] in known and fold(file.stem) not in starts
+    ]
+    left = set(pictures)
+    return [file for file in files if file not in left], pictures
 
 
 def _one_folder_of_masks(masks: list[File], seats: dict) -> tuple[list[File], list[LeftOut]]:
@@ -142,7 +163,8 @@ def _one_folder_of_masks(masks: list[File], seats: dict) -> tuple[list[File], li
 def _one_folder(place: Place) -> Layout | None:
     """Looks for images and masks side by side."""
     tree = place.tree()
-    files = [file for file in tree.files if seat_of(file.folders).kind != "look"]
+    files, pictures = _without_pictures([file for file in tree.files if seat_of(file.folders).kind != "look"])
+    shown = (LeftOut("pictures of masks, to look at", tuple(file.path for file in pictures)),) if pictures else ()
     places = {file.path: tuple(part for part in seat_of(file.folders).place if part) for file in files}
     found = _split_by_name(place, files, places)
     if found is None:
@@ -155,8 +177,8 @@ def _one_folder(place: Place) -> Layout | None:
         found[0],
         found[1],
         class_file=place.class_file or find_class_file(tree),
-        lists=split_lists(tree.files, "splits"),
-        left_out=unreadable(tree.files),
+        lists=split_lists(tree.files),
+        left_out=(*shown, *unreadable(tree.files)),
     )
 
 

@@ -9,6 +9,8 @@ labelmap.txt, class_names.txt or classes.txt
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 from ..layout import Layout, LeftOut, Place, find_class_file, split_lists
 from ..tree import IMAGE_SUFFIXES, MASK_SUFFIXES, File
@@ -42,7 +44,7 @@ def recognise(place: Place) -> Layout | None:
             f"{tree.root}: expected the images in JPEGImages, found none. In CVAT, tick 'Save images' when you"
             " export, or name their folder with --image_dir.",
         )
-    lists = {name: path for name, path in split_lists(tree.files, "Segmentation").items() if path.stat().st_size}
+    lists = {name: path for name, path in _segmentation_lists(tree.files).items() if path.stat().st_size}
     notes = []
     if list(lists) == ["default"] or list(map(str.casefold, lists)) == ["default"]:
         notes.append("ImageSets/Segmentation/default.txt, CVAT's list of all images, names no split.")
@@ -67,10 +69,19 @@ def recognise(place: Place) -> Layout | None:
         [named(file, place_of(file, "jpegimages")) for file in images],
         [named(file, place_of(file, *_MASK_FOLDERS)) for file in masks],
         class_file=class_file,
-        lists=lists or split_lists(tree.files, "splits"),
+        lists=lists or split_lists(tree.files),
         notes=notes,
         left_out=(*((LeftOut("not masks of classes", looked),) if looked else ()), *unreadable(tree.files)),
     )
     if problems:
         layout = dataclasses.replace(layout, problems=(*problems, *layout.problems), confidence=0.95)
     return layout
+
+
+def _segmentation_lists(files: Sequence[File]) -> dict[str, Path]:
+    """Returns the lists in ImageSets/Segmentation, by the names of the splits."""
+    return {
+        file.stem: file.path
+        for file in files
+        if file.folders and file.folders[-1].casefold() == "segmentation" and file.suffix == ".txt"
+    }

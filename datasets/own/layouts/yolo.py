@@ -22,7 +22,7 @@ from deeplab_tf.errors import UserError
 
 from .. import class_document, class_file, drawing
 from ..annotations import background_of, label_of
-from ..layout import Item, Layout, LeftOut, Place, find_class_file, ids_of, split_of
+from ..layout import Item, Layout, LeftOut, Place, find_class_file, ids_of, split_lists, split_of
 from ..pairing import fold
 from ..roles import seat_of
 from ..tree import File, Tree, list_tree
@@ -81,6 +81,7 @@ def recognise(place: Place) -> Layout | None:
         items=tuple(sorted(items)),
         form="yolo",
         class_names=names,
+        lists=split_lists(tree.files),
         left_out=tuple(each for each in left_out if each.paths),
         notes=(f"Objects are numbered as in {origin}: {numbered}; polygons are painted by area, the largest first.",),
         num_images=len(tree.images()),

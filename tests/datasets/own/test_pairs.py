@@ -34,6 +34,10 @@ from tests.datasets.own_data import is_right, is_told, make, read, save_image, s
         ("images/a/img_{:03}.jpg", "masks/img_{:03}.png"),
         ("a/images/img_{:03}.jpg", "a/masks/img_{:03}.png"),
         ("imgs/img_{:03}.png", "labels/img_{:03}.png"),
+        ("img_dir/train/img_{:03}.png", "ann_dir/train/img_{:03}.png"),
+        ("training/image_2/img_{:03}.png", "training/semantic/img_{:03}.png"),
+        ("raw/img_{:03}.jpg", "seg/img_{:03}.png"),
+        ("train/raw/img_{:03}.jpg", "train/seg/img_{:03}.png"),
         ("data/JPEGImages/img_{:03}.jpg", "data/SegmentationClass/img_{:03}.png"),
         ("set/img_{:03}.jpg", "set_masks/img_{:03}.png"),
         ("set_images/img_{:03}.jpg", "set_labels/img_{:03}.png"),
@@ -138,6 +142,31 @@ def test_pictures_of_masks_beside_them_are_left_out_and_counted(tmp_path: Path) 
     for number in range(4):
         save_image(tmp_path / "SegmentationClassVisualization" / f"img_{number:03}.jpg", number)
     assert "Left out: 4 files" in is_right(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("leftImg8bit/img_{:03}_leftImg8bit.png", "gtFine/img_{:03}_gtFine_labelIds.png"),
+        ("images/img_{:03}.jpg", "masks/img_{:03}.png"),
+        ("img_{:03}.jpg", "img_{:03}_mask.png"),
+    ],
+)
+def test_pictures_among_the_masks_are_left_out_and_counted(tmp_path: Path, image: str, mask: str) -> None:
+    make(tmp_path, image, mask)
+    start = (mask.removesuffix("_labelIds.png").removesuffix("_mask.png")).removesuffix(".png")
+    for number in range(4):
+        for ending in ("color", "instanceIds"):
+            save_mask(tmp_path / f"{start.format(number)}_{ending}.png", truth(number) * 100)
+    assert "Left out: 8 files, pictures of masks, to look at (img_000" in is_right(tmp_path)
+
+
+def test_images_that_are_called_like_pictures_are_images(tmp_path: Path) -> None:
+    make(tmp_path, "img_{:03}_color.jpg", "img_{:03}_color_mask.png")
+    save_image(tmp_path / "img_000.jpg", 0)
+    (tmp_path / "img_000_mask.png").write_bytes((tmp_path / "img_000_color_mask.png").read_bytes())
+    _, labels, _ = read(tmp_path)
+    assert len(labels) == 5
 
 
 def test_two_folders_of_masks_are_not_mixed(tmp_path: Path) -> None:

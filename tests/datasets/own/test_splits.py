@@ -122,3 +122,25 @@ def test_an_annotation_file_that_changes_is_read_again(tmp_path: Path) -> None:
     save_image(tmp_path / "images" / "img_000.jpg", 9)
     again, _ = folder.prepare(Source(root=str(tmp_path)))
     assert source.reading == again.reading
+
+
+def test_lists_beside_the_folders_are_lists_if_they_name_images(tmp_path: Path) -> None:
+    make(tmp_path)
+    raw_trees.write_list(tmp_path / "train.txt", ["img_002", "img_003"])
+    raw_trees.write_list(tmp_path / "valid.txt", ["images/img_001.jpg masks/img_001.png"])
+    source, paragraph = folder.prepare(Source(root=str(tmp_path)))
+    assert folder.ids(source, "train") == ["img_002", "img_003"]
+    assert folder.ids(source, "val") == ["img_001"]
+    assert "by the lists in" in paragraph
+    raw_trees.write_list(tmp_path / "train.txt", ["what I did on Monday"])
+    raw_trees.write_list(tmp_path / "valid.txt", ["and on Tuesday"])
+    _, paragraph = folder.prepare(Source(root=str(tmp_path)))
+    assert "by a hash of each image's content" in paragraph
+
+
+def test_an_image_of_train_that_is_in_val_too_is_said(tmp_path: Path) -> None:
+    make(tmp_path)
+    raw_trees.write_list(tmp_path / "splits" / "train.txt", ["img_001", "img_002"])
+    raw_trees.write_list(tmp_path / "splits" / "val.txt", ["img_002", "img_003"])
+    _, paragraph = folder.prepare(Source(root=str(tmp_path)))
+    assert "Both train and val have 1 image (img_002): scores on val will be too good." in " ".join(paragraph.split())
