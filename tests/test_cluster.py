@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,31 @@ def test_workers_without_the_model_say_so_in_one_line(cluster, model, photos, tm
     assert job.returncode == 2 and f"{model}" in words and "Traceback" not in words, words
     again = start(model, photos, tmp_path / "out", *cluster.flags())
     assert "image(s) labelled" in said(again)
+
+
+def test_a_worker_whose_own_disk_is_full_leaves_nothing_half(cluster, model, photos, expected, tmp_path):
+    """It starts, but cannot keep the job's jar: the other worker does all, or the job ends in one line."""
+    if os.getuid():
+        pytest.skip("no rights to mount a small disk")
+    out = tmp_path / "out"
+    small = f'mount -t tmpfs -o size=64m none {cluster.disk} && exec "$@"'
+    replace_worker(cluster, ["unshare", "-m", "sh", "-c", small, "worker"])
+    job = start(model, photos, out, *cluster.flags())
+    words = said(job)
+    assert "Traceback" not in words, words
+    replace_worker(cluster)
+    if job.returncode == 2:
+        assert "No space left on device" in words and len(words.split("error: ")[-1].splitlines()) == 1, words
+        assert_whole(start(model, photos, out, *cluster.flags()), out, expected)
+    assert tree(out) == expected, words
+
+
+def replace_worker(cluster, before: Sequence[str] = ()) -> None:
+    """Kills the last worker and starts another."""
+    cluster.workers[-1].kill()
+    cluster.workers[-1].wait()
+    cluster.start_worker(before)
+    cluster.wait_for_workers()
 
 
 def test_a_full_disk_stops_the_job_with_one_line_and_the_same_command_goes_on(

@@ -120,9 +120,15 @@ def run(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> dict
     except Exception as error:
         # Other processes send their errors as text.
         said = re.search(r"deeplab_tf\.errors\.UserError: (.*?)(?: \[while running|$)", str(error), re.MULTILINE)
-        if said is None:
+        if said is not None:
+            raise UserError(said.group(1)) from error
+        lost = re.match(r"Pipeline \S+ failed in state \w+: *(.*)", str(error))
+        if lost is None or "Traceback (most recent call last)" in str(error):  # a step of ours raised it
             raise
-        raise UserError(said.group(1)) from error
+        raise UserError(
+            f"{name} could not run the job: {lost.group(1).rstrip('.')}. The cluster's logs say on which machine; what"
+            " is done is kept, and the same command does the rest."
+        ) from error
     return {
         counter.key.metric.name: counter.committed if counter.committed is not None else counter.attempted
         for counter in result.metrics().query()["counters"]

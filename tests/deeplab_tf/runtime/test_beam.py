@@ -52,6 +52,33 @@ def test_flags_of_beam_are_read_and_several_workers_are_processes():
 
 
 @needs_beam
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        ("java.io.IOException: No space left on device\n\tat Task.java", "FlinkRunner could not run the job: java.io"),
+        ("Traceback (most recent call last):\n  x.py\nKeyError: 3", "KeyError: 3"),
+        (
+            "Traceback (most recent call last):\n x\ndeeplab_tf.errors.UserError: no model. [while running x]",
+            "no model",
+        ),
+    ],
+)
+def test_what_the_engine_says_is_one_line_and_a_fault_of_ours_keeps_its_traceback(monkeypatch, said, ends):
+    class Pipeline:
+        def __init__(self, **_):
+            pass
+
+        def run(self):
+            raise RuntimeError(f"Pipeline job_1 failed in state FAILED: {said}")
+
+    monkeypatch.setattr("apache_beam.Pipeline", Pipeline)
+    with pytest.raises((UserError, RuntimeError), match=ends) as caught:
+        beam.run(lambda pipeline: None, beam.pipeline_options("FlinkRunner", []))
+    assert isinstance(caught.value, UserError) == ("KeyError" not in said)
+    assert caught.type is RuntimeError or "\n" not in str(caught.value)
+
+
+@needs_beam
 def test_a_value_that_beam_does_not_take_is_one_line():
     with pytest.raises(UserError, match="Apache Beam: argument --direct_num_workers: invalid int"):
         beam.pipeline_options("DirectRunner", ["--direct_num_workers=many"])
