@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -150,10 +151,15 @@ class Cluster:
         before: Sequence[str] = (),
         **environment: str,
     ) -> subprocess.Popen[bytes]:
-        command = [*before, "java", f"-Xmx{megabytes}m", "-XX:+UseSerialGC", *_OPENS, "-cp", ":".join(jars), *arguments]
+        options = [f"-Xmx{megabytes}m", "-XX:+UseSerialGC", *_OPENS, "-cp", ":".join(jars)]
+        # Where this process is killed, with nothing to stop the cluster, Linux ends its processes.
+        outlived = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        command = [*outlived, *before, "java", *options, *arguments]
         with open(self.logs / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **environment}
+                command,
+                **{"stdout": log, "stderr": log, "cwd": self.folder, "env": {**os.environ, **environment}},
+                start_new_session=True,  # Ctrl-C is for the job: it cancels itself while the cluster still runs
             )
         self._all.append(process)
         return process

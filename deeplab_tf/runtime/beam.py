@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -99,6 +100,8 @@ def run(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> dict
     from apache_beam.options.pipeline_options import StandardOptions
 
     name = options.view_as(StandardOptions).runner
+    if name != LOCAL:
+        _keep_job_server_from_ctrl_c(options)
     try:
         # Beam's own DirectRunner would first download another one, Prism, where there is a network.
         pipeline = beam.Pipeline(runner=_local_runner(options) if name == LOCAL else name, options=options)
@@ -197,6 +200,19 @@ def _wait_for_cluster(result: PipelineResult) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _keep_job_server_from_ctrl_c(options: PipelineOptions) -> None:
+    """Has Beam start its job server in a session of its own: Ctrl-C would end it, and nothing could cancel the job.
+
+    Beam's command begins with the launcher and the properties, so they can be `setsid` and `java`.
+    """
+    from apache_beam.options.pipeline_options import JobServerOptions
+
+    java = options.view_as(JobServerOptions)
+    if shutil.which("setsid"):  # not on macOS
+        java.job_server_jvm_properties = [java.job_server_java_launcher, *java.job_server_jvm_properties]
+        java.job_server_java_launcher = "setsid"
 
 
 class _Stopped(BaseException):
