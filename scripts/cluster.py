@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from scripts.clusters import Cluster, FlinkCluster, SparkCluster
 
 ROOT = Path(__file__).resolve().parents[1]
 POM = ROOT / "scripts" / "job_server.xml"
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 ENGINES: dict[str, tuple[type[Cluster], str]] = {"flink": (FlinkCluster, "pyflink"), "spark": (SparkCluster, "pyspark")}
 
 
@@ -100,6 +102,23 @@ def _run_python(*command: str) -> None:
         raise UserError(f"python {' '.join(command)} ended with status {status}.")
 
 
+def _end(number: int, _: object) -> None:
+    """Ends this process as an error would: the cluster is stopped."""
+    sys.exit(128 + number)
+
+
+def _run_job(command: list[str], environment: dict[str, str]) -> int:
+    """Runs the job and returns its status; it gets the signals that this process gets, and cancels itself."""
+    job = subprocess.Popen(command, env=environment)
+    signals = (signal.SIGINT, *_ENDING)
+    before = {number: signal.signal(number, lambda number, _: job.send_signal(number)) for number in signals}
+    try:
+        return job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(arguments: list[str]) -> int:
     """Starts the cluster, runs the job there, and stops it; returns the status of the job."""
     values = flags.FLAGS
@@ -116,13 +135,15 @@ def main(arguments: list[str]) -> int:
     images = values.images or own_images(folder / "data")
     out = values.out or run / "labels"
     kind, _ = ENGINES[values.engine]
+    for number in _ENDING:
+        signal.signal(number, _end)
     begin = time.monotonic()
     with kind(home, run, jar, workers=values.workers, slots=values.slots) as cluster:
         print(f"{values.engine.title()} runs after {time.monotonic() - begin:.0f} s: {cluster.page}", flush=True)
         command = ["-m", "deeplab_tf.batch_predict", f"--model={model}", f"--images={images}", f"--out={out}"]
         begin = time.monotonic()
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        status = subprocess.run([sys.executable, *command, *cluster.flags(), *arguments], env=environment).returncode
+        status = _run_job([sys.executable, *command, *cluster.flags(), *arguments], environment)
         print(f"the job took {time.monotonic() - begin:.0f} s; the logs are in {cluster.logs}", flush=True)
         if values.wait:
             print(f"{cluster.page} stays until Ctrl-C", flush=True)

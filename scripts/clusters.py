@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ class Cluster:
         page: the address of its page, once it is started.
         workers: the processes that do the work.
         logs: the folder with a log of each process.
+        disk: the folder where the engine keeps its own files, such as the jar of a job.
     """
 
     def __init__(self, home: Path, folder: Path, job_server: Path, workers: int = 2, slots: int = 1) -> None:
@@ -56,7 +58,9 @@ class Cluster:
         self.home, self.folder, self.job_server = home, folder, job_server
         self.slots, self._count = slots, workers
         self.logs = folder / "logs"
-        self.logs.mkdir(parents=True, exist_ok=True)
+        self.disk = folder / "tmp"
+        for made in (self.logs, self.disk):
+            made.mkdir(parents=True, exist_ok=True)
         self.page = f"http://{HOST}:{free_port()}"
         self.workers: list[subprocess.Popen[bytes]] = []
         self._all: list[subprocess.Popen[bytes]] = []
@@ -110,8 +114,12 @@ class Cluster:
         """Returns the flags of `batch_predict` and `datasets.convert` that send the work there."""
         raise NotImplementedError
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Starts one more worker."""
+    def start_worker(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Starts one more worker.
+
+        Args:
+            before: a command and its arguments that the worker's own command follows, such as nice.
+        """
         raise NotImplementedError
 
     def known_workers(self) -> int:
@@ -135,12 +143,23 @@ class Cluster:
         }
 
     def _java(
-        self, name: str, megabytes: int, jars: Sequence[str], *arguments: str, **environment: str
+        self,
+        name: str,
+        megabytes: int,
+        jars: Sequence[str],
+        *arguments: str,
+        before: Sequence[str] = (),
+        **environment: str,
     ) -> subprocess.Popen[bytes]:
-        command = ["java", f"-Xmx{megabytes}m", "-XX:+UseSerialGC", *_OPENS, "-cp", ":".join(jars), *arguments]
+        options = [f"-Xmx{megabytes}m", "-XX:+UseSerialGC", *_OPENS, "-cp", ":".join(jars)]
+        # Where this process is killed, with nothing to stop the cluster, Linux ends its processes.
+        outlived = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        command = [*outlived, *before, "java", *options, *arguments]
         with open(self.logs / f"{name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.folder, env={**os.environ, **environment}
+                command,
+                **{"stdout": log, "stderr": log, "cwd": self.folder, "env": {**os.environ, **environment}},
+                start_new_session=True,  # Ctrl-C is for the job: it cancels itself while the cluster still runs
             )
         self._all.append(process)
         return process
@@ -193,12 +212,11 @@ class FlinkCluster(Cluster):
             "restart-strategy.type": "fixed-delay",
             "restart-strategy.fixed-delay.attempts": 5,
             "restart-strategy.fixed-delay.delay": "2 s",
-            "io.tmp.dirs": str(self.folder / "tmp"),
-            "web.tmpdir": str(self.folder / "tmp"),
+            "io.tmp.dirs": str(self.disk),
+            "web.tmpdir": str(self.disk),
         }
         self._conf = self.folder / "conf"
         self._conf.mkdir(exist_ok=True)
-        (self.folder / "tmp").mkdir(exist_ok=True)
         lines = [f"{name}: {json.dumps(value)}\n" for name, value in settings.items()]
         (self._conf / "config.yaml").write_text("".join(lines))
         (self._conf / "log4j.properties").write_text(_LOG4J)
@@ -215,9 +233,9 @@ class FlinkCluster(Cluster):
             f"--sdk_worker_parallelism={self.slots}",
         ]
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Starts one more TaskManager."""
-        worker = self._run(f"taskmanager-{len(self._all)}", 512, "taskexecutor.TaskManagerRunner")
+    def start_worker(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Starts one more TaskManager, see `Cluster.start_worker`."""
+        worker = self._run(f"taskmanager-{len(self._all)}", 512, "taskexecutor.TaskManagerRunner", before)
         self.workers.append(worker)
         return worker
 
@@ -228,10 +246,11 @@ class FlinkCluster(Cluster):
     def _start_master(self) -> None:
         self._run("jobmanager", 512, "entrypoint.StandaloneSessionClusterEntrypoint")
 
-    def _run(self, name: str, megabytes: int, entry: str) -> subprocess.Popen[bytes]:
+    def _run(self, name: str, megabytes: int, entry: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         log = f"-Dlog4j.configurationFile={self._conf}/log4j.properties"
         entry = f"org.apache.flink.runtime.{entry}"
-        return self._java(name, megabytes, [f"{self.home}/lib/*"], log, entry, "--configDir", str(self._conf))
+        jars = [f"{self.home}/lib/*"]
+        return self._java(name, megabytes, jars, log, entry, "--configDir", str(self._conf), before=before)
 
 
 class SparkCluster(Cluster):
@@ -254,19 +273,22 @@ class SparkCluster(Cluster):
             "--runner=SparkRunner",
             f"--spark_master_url=spark://{HOST}:{self._port}",
             f"--spark_job_server_jar={self.job_server}",
+            # Or else Spark ends the processes of Python after each task, and the next one loads the model again.
+            "--environment_cache_millis=600000",
             *(f"--job_server_jvm_properties={one}" for one in java),
             "--environment_type=PROCESS",
             f"--environment_config={json.dumps(self._worker_environment())}",
             f"--sdk_worker_parallelism={self.slots}",
         ]
 
-    def start_worker(self) -> subprocess.Popen[bytes]:
-        """Starts one more worker."""
+    def start_worker(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+        """Starts one more worker, see `Cluster.start_worker`."""
         number = len(self._all)
         worker = self._run(
             f"worker-{number}",
             *("worker.Worker", "--host", HOST, "--webui-port", "0", "--cores", str(self.slots), "--memory", "1g"),
             *("--work-dir", str(self.folder / f"work-{number}"), f"spark://{HOST}:{self._port}"),
+            before=before,
         )
         self.workers.append(worker)
         return worker
@@ -279,12 +301,14 @@ class SparkCluster(Cluster):
         page = self.page.rsplit(":", 1)[1]
         self._run("master", "master.Master", "--host", HOST, "--port", str(self._port), "--webui-port", page)
 
-    def _run(self, name: str, entry: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _run(self, name: str, entry: str, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         return self._java(
             *(name, 384, [f"{self.home}/jars/*"], f"org.apache.spark.deploy.{entry}", *arguments),
             SPARK_HOME=str(self.home),
             SPARK_SCALA_VERSION="2.12",
             SPARK_LOCAL_IP=HOST,
+            SPARK_LOCAL_DIRS=str(self.disk),
+            before=before,
         )
 
 

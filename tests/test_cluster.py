@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,7 @@ def start(model, photos, out, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "deeplab_tf.batch_predict", *arguments],
         **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True},
+        start_new_session=True,
     )
 
 
@@ -131,8 +133,12 @@ def test_a_process_of_python_that_is_killed_loses_nothing(cluster, model, photos
 
 def python_processes(pid: int) -> list[int]:
     """Finds the processes of Beam's worker below a process."""
-    below = [one for child in children(pid) for one in [child, *python_processes(child)]]
-    return [one for one in below if b"beam_boot" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    return [one for one in below(pid) if b"beam_boot" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def below(pid: int) -> list[int]:
+    """Finds the processes that a process has started, and those that they have."""
+    return [one for child in children(pid) for one in [child, *below(child)]]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -141,7 +147,10 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(cluster, model, photos, expe
     job = start(model, photos, out, *cluster.flags())
     wait_for(lambda: blocks_done(out) >= 2, job, seconds=LONG)
     job_server = children(job.pid)
-    job.send_signal(number)
+    if number == signal.SIGINT:
+        os.killpg(job.pid, number)  # as a terminal does: to the command and all that it has started
+    else:
+        job.send_signal(number)
     words = said(job) if number != signal.SIGKILL else ""
     # After SIGKILL nothing has cancelled the job: it runs beside the new one until it misses its plan.
     assert number == signal.SIGKILL or (job.returncode == 128 + number and "cancelling" in words), words
@@ -153,6 +162,30 @@ def test_a_job_that_is_stopped_goes_on_where_it_was(cluster, model, photos, expe
         for pid in job_server:
             os.kill(pid, signal.SIGTERM)
     assert not any(Path(f"/proc/{pid}").exists() for pid in job_server) or number == signal.SIGKILL
+
+
+@pytest.mark.parametrize("engine", ["flink", "spark"])
+def test_the_command_that_is_stopped_leaves_nothing_running(model, photos, tmp_path, engine):
+    jar, out = JARS / engine / "job-server.jar", tmp_path / "out"
+    try:
+        command.engine_home(engine)
+    except UserError as error:
+        pytest.skip(str(error))
+    if not jar.exists():
+        pytest.skip(f"no {jar}: make cluster ENGINE={engine} makes it")
+    options = [f"--engine={engine}", f"--folder={tmp_path}", f"--job_server={jar}"]
+    work = [f"--model={model}", f"--images={photos}", f"--out={out}", "--", "--crf", "--images_per_block=1"]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "scripts.cluster", *options, *work],
+        **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True},
+    )
+    wait_for(lambda: blocks_done(out) >= 1, started, seconds=LONG)
+    running = below(started.pid)
+    started.terminate()
+    words = said(started)
+    assert started.returncode == 128 + signal.SIGTERM and "cancelling the job" in words, words
+    assert len(running) > 4  # the job and its server, a master, two workers
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running))
 
 
 def test_a_second_job_in_the_same_folder_is_refused(cluster, model, photos, expected, tmp_path):
@@ -181,6 +214,31 @@ def test_workers_without_the_model_say_so_in_one_line(cluster, model, photos, tm
     assert job.returncode == 2 and f"{model}" in words and "Traceback" not in words, words
     again = start(model, photos, tmp_path / "out", *cluster.flags())
     assert "image(s) labelled" in said(again)
+
+
+def test_a_worker_whose_own_disk_is_full_leaves_nothing_half(cluster, model, photos, expected, tmp_path):
+    """It starts, but cannot keep the job's jar: the other worker does all, or the job ends in one line."""
+    if os.getuid():
+        pytest.skip("no rights to mount a small disk")
+    out = tmp_path / "out"
+    small = f'mount -t tmpfs -o size=64m none {cluster.disk} && exec "$@"'
+    replace_worker(cluster, ["unshare", "-m", "sh", "-c", small, "worker"])
+    job = start(model, photos, out, *cluster.flags())
+    words = said(job)
+    assert "Traceback" not in words, words
+    replace_worker(cluster)
+    if job.returncode == 2:
+        assert "No space left on device" in words and len(words.split("error: ")[-1].splitlines()) == 1, words
+        assert_whole(start(model, photos, out, *cluster.flags()), out, expected)
+    assert tree(out) == expected, words
+
+
+def replace_worker(cluster, before: Sequence[str] = ()) -> None:
+    """Kills the last worker and starts another."""
+    cluster.workers[-1].kill()
+    cluster.workers[-1].wait()
+    cluster.start_worker(before)
+    cluster.wait_for_workers()
 
 
 def test_a_full_disk_stops_the_job_with_one_line_and_the_same_command_goes_on(

@@ -113,6 +113,8 @@ class ReadBlock(beam.DoFn):
                 pictures = records.read_pictures(copy, path)
         except UserError as error:
             pictures = [Picture(path, reason=str(error))]
+        except storage.NoRoomError as error:
+            raise UserError(str(error)) from error
         yield block, pictures
 
     def _entries(self, block: Block) -> list[Entry]:
@@ -231,8 +233,11 @@ def describe_model(model: str) -> Description:
 
 
 def _load(model: str) -> Exported:
-    with storage.local_copy(model) as copy:
-        exported = load_exported(copy)
+    try:
+        with storage.local_copy(model) as copy:
+            exported = load_exported(copy)
+    except storage.NoRoomError as error:
+        raise UserError(str(error)) from error
     if exported.probabilities_of is None:
         raise UserError(f"{model} is a TensorFlow Lite file: take a SavedModel, or predict.py.")
     return exported

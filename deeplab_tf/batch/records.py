@@ -6,8 +6,7 @@ else it has is left alone. One that is written has "image_id" and "labels", a pa
 
 from __future__ import annotations
 
-import os
-import tempfile
+import uuid
 from collections.abc import Iterable
 
 import tensorflow as tf
@@ -52,9 +51,12 @@ def _parse(payload: bytes, name: str, number: int) -> Picture:
 
 
 def write_labels(stored: Iterable[tuple[str, bytes]]) -> bytes:
-    """Returns a TFRecord file of (image_id, encoded labels)."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "labels.tfrecord")
+    """Returns a TFRecord file of (image_id, encoded labels).
+
+    The file is made in memory, by TensorFlow's own file system for that: the disk of a worker may be full.
+    """
+    path = f"ram://labels-{uuid.uuid4().hex}.tfrecord"
+    try:
         with tf.io.TFRecordWriter(path) as writer:
             for image_id, labels in stored:
                 values = {"image_id": image_id.encode(), "labels": labels}
@@ -64,5 +66,8 @@ def write_labels(stored: Iterable[tuple[str, bytes]]) -> bytes:
                 }
                 example = tf.train.Example(features=tf.train.Features(feature=feature))
                 writer.write(example.SerializeToString(deterministic=True))
-        with open(path, "rb") as file:
+        with tf.io.gfile.GFile(path, "rb") as file:
             return file.read()
+    finally:
+        if tf.io.gfile.exists(path):
+            tf.io.gfile.remove(path)

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,10 @@ WRITING = f"{WORK}/writing"
 """Where files of OUT stand until they are complete."""
 
 _THREADS = 16
+
+
+class NoRoomError(Exception):
+    """This machine's temporary folder cannot hold a copy. It is the machine's fault, not that of the file."""
 
 
 def join(folder: str, name: str) -> str:
@@ -133,17 +138,25 @@ def local_copy(path: str) -> Iterator[str]:
 
     Raises:
         UserError: it cannot be read.
+        NoRoomError: it cannot be copied.
     """
     if is_local(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="batch-predict-") as folder:
-        inside = list_files(join(path, "**"))
-        for source in inside or [path]:
-            copy = os.path.join(folder, "copy", source.removeprefix(path).lstrip("/")).rstrip("/")
-            os.makedirs(os.path.dirname(copy), exist_ok=True)
-            with open(copy, "wb") as file:
-                file.write(read(source))
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-predict-"))
+            inside = list_files(join(path, "**"))
+            for source in inside or [path]:
+                copy = os.path.join(folder, "copy", source.removeprefix(path).lstrip("/")).rstrip("/")
+                os.makedirs(os.path.dirname(copy), exist_ok=True)
+                with open(copy, "wb") as file:
+                    file.write(read(source))
+        except OSError as error:
+            raise NoRoomError(
+                f"cannot copy {path} to a temporary folder of {socket.gethostname()}: {error}. Make room there, or set"
+                " TMPDIR of the workers to another folder."
+            ) from error
         yield os.path.join(folder, "copy")
 
 

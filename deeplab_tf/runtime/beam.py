@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -99,6 +100,8 @@ def run(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> dict
     from apache_beam.options.pipeline_options import StandardOptions
 
     name = options.view_as(StandardOptions).runner
+    if name != LOCAL:
+        _keep_job_server_from_ctrl_c(options)
     try:
         # Beam's own DirectRunner would first download another one, Prism, where there is a network.
         pipeline = beam.Pipeline(runner=_local_runner(options) if name == LOCAL else name, options=options)
@@ -120,9 +123,15 @@ def run(build: Callable[[beam.Pipeline], Any], options: PipelineOptions) -> dict
     except Exception as error:
         # Other processes send their errors as text.
         said = re.search(r"deeplab_tf\.errors\.UserError: (.*?)(?: \[while running|$)", str(error), re.MULTILINE)
-        if said is None:
+        if said is not None:
+            raise UserError(said.group(1)) from error
+        lost = re.match(r"Pipeline \S+ failed in state \w+: *(.*)", str(error))
+        if lost is None or "Traceback (most recent call last)" in str(error):  # a step of ours raised it
             raise
-        raise UserError(said.group(1)) from error
+        raise UserError(
+            f"{name} could not run the job: {lost.group(1).rstrip('.')}. The cluster's logs say on which machine; what"
+            " is done is kept, and the same command does the rest."
+        ) from error
     return {
         counter.key.metric.name: counter.committed if counter.committed is not None else counter.attempted
         for counter in result.metrics().query()["counters"]
@@ -191,6 +200,19 @@ def _wait_for_cluster(result: PipelineResult) -> None:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _keep_job_server_from_ctrl_c(options: PipelineOptions) -> None:
+    """Has Beam start its job server in a session of its own: Ctrl-C would end it, and nothing could cancel the job.
+
+    Beam's command begins with the launcher and the properties, so they can be `setsid` and `java`.
+    """
+    from apache_beam.options.pipeline_options import JobServerOptions
+
+    java = options.view_as(JobServerOptions)
+    if shutil.which("setsid"):  # not on macOS
+        java.job_server_jvm_properties = [java.job_server_java_launcher, *java.job_server_jvm_properties]
+        java.job_server_java_launcher = "setsid"
 
 
 class _Stopped(BaseException):

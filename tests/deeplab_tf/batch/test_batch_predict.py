@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -212,6 +213,16 @@ def read_records(path: Path) -> dict[str, bytes]:
     return found
 
 
+def write_records(path: Path, images: list[tuple[str, bytes]]) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for image_id, data in images:
+            values = {"image_id": image_id.encode(), "image": data}
+            feature = {
+                key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
 def test_shards_hold_every_image_once(model, photos, tmp_path):
     out = tmp_path / "out"
     predict(model, photos, out, as_records=True)
@@ -235,13 +246,7 @@ def test_tfrecord_files_are_read(model, photos, tmp_path, as_records):
     stored["b"] += [("bad", b"no image"), ("../../cat", stored["a"][0][1])]
     for name, images in stored.items():
         (tmp_path / "records").mkdir(exist_ok=True)
-        with tf.io.TFRecordWriter(str(tmp_path / "records" / f"{name}.tfrecord")) as writer:
-            for image_id, data in images:
-                values = {"image_id": image_id.encode(), "image": data}
-                feature = {
-                    key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for key, value in values.items()
-                }
-                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+        write_records(tmp_path / "records" / f"{name}.tfrecord", images)
     outcome = predict(model, tmp_path / "records", tmp_path / "out", as_records=as_records)
     predict(model, photos, tmp_path / "png")
     assert len(outcome.entries) == 10
@@ -286,6 +291,28 @@ def test_model_images_and_answers_may_be_in_a_cloud(model, photos, tmp_path, as_
     assert manifest == here[MANIFEST].decode()
     again = predict("mem://bucket/model/1/", "mem://bucket/photos/", f"{out}/", as_records=as_records)
     assert again.counters == {} and FILES == {**before, **{f"{out}/{name}": data for name, data in found.items()}}
+
+
+def test_a_machine_without_room_for_a_copy_ends_the_job_and_no_image_counts_as_bad(
+    model, photos, tmp_path, monkeypatch
+):
+    FILES.clear()
+    images = [(path.stem, path.read_bytes()) for path in sorted((photos / "a").iterdir())]
+    write_records(tmp_path / "a.tfrecord", images)
+    FILES["mem://bucket/data/a.tfrecord"] = (tmp_path / "a.tfrecord").read_bytes()
+
+    def no_room(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr("tempfile.TemporaryDirectory", no_room)
+        with pytest.raises(UserError, match=r"cannot copy mem://bucket/data/a\.tfrecord to a temporary folder of"):
+            predict(model, "mem://bucket/data/*.tfrecord", tmp_path / "out")
+        # Of its own, a block needs no disk but that of OUT.
+        predict(model, photos, tmp_path / "shards", as_records=True)
+    assert predict(model, "mem://bucket/data/*.tfrecord", tmp_path / "out").counters["failures"] == 0
+    predict(model, photos, tmp_path / "shards again", as_records=True)
+    assert tree(tmp_path / "shards") == tree(tmp_path / "shards again")
 
 
 def start(model, images, out, *flags):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -147,3 +148,18 @@ def test_a_name_that_files_cannot_have_is_known_before_it_is_written():
     assert too_long("a/" + "b" * 251 + ".png") == ""
     assert "a name of 256 bytes" in too_long("a/" + "b" * 252 + ".png")
     assert "a name of 304 bytes" in too_long("\u00e9" * 150 + ".png")
+
+
+def test_the_plan_of_100_000_images_takes_little_memory():
+    paths = [f"/archive/{number // 1000:04d}/{number:09d}.jpg" for number in range(100_000)]
+    tracemalloc.start()
+    try:
+        missing = find_missing(paths, [])
+        check_names([*missing.new, *missing.failed], "/archive/", [])
+        blocks = make_blocks(missing, 100, ())
+        lines = "".join(block.to_line() for block in blocks)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(len(Block.from_line(line).inputs) for line in lines.splitlines()) == 100_000
+    assert peak < 40e6  # 13 MB; the paths themselves are 8 MB more

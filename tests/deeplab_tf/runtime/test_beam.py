@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,52 @@ def test_flags_of_beam_are_read_and_several_workers_are_processes():
     assert [beam.threads_of_a_worker(options, cores) for cores in (2, 6, 7)] == [1, 2, 2]
     assert beam.threads_of_a_worker(beam.pipeline_options("DirectRunner", []), 8) == 0
     assert beam.threads_of_a_worker(beam.pipeline_options("FlinkRunner", ["--parallelism=3"]), 8) == 0
+
+
+def fail_with(monkeypatch, words):
+    """Lets a pipeline end with an error as soon as it runs."""
+
+    class Pipeline:
+        def __init__(self, **_):
+            pass
+
+        def run(self):
+            raise RuntimeError(words)
+
+    monkeypatch.setattr("apache_beam.Pipeline", Pipeline)
+
+
+@needs_beam
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="there is no setsid")
+def test_the_job_server_is_in_a_session_of_its_own_where_ctrl_c_does_not_reach_it(monkeypatch):
+    from apache_beam.options.pipeline_options import JobServerOptions
+
+    fail_with(monkeypatch, "no cluster")
+    options = beam.pipeline_options("SparkRunner", ["--job_server_jvm_properties=-Xmx1g"])
+    with pytest.raises(RuntimeError, match="no cluster"):
+        beam.run(lambda pipeline: None, options)
+    java = options.view_as(JobServerOptions)
+    assert [java.job_server_java_launcher, *java.job_server_jvm_properties] == ["setsid", "java", "-Xmx1g"]
+
+
+@needs_beam
+@pytest.mark.parametrize(
+    ("said", "ends"),
+    [
+        ("java.io.IOException: No space left on device\n\tat Task.java", "FlinkRunner could not run the job: java.io"),
+        ("Traceback (most recent call last):\n  x.py\nKeyError: 3", "KeyError: 3"),
+        (
+            "Traceback (most recent call last):\n x\ndeeplab_tf.errors.UserError: no model. [while running x]",
+            "no model",
+        ),
+    ],
+)
+def test_what_the_engine_says_is_one_line_and_a_fault_of_ours_keeps_its_traceback(monkeypatch, said, ends):
+    fail_with(monkeypatch, f"Pipeline job_1 failed in state FAILED: {said}")
+    with pytest.raises((UserError, RuntimeError), match=ends) as caught:
+        beam.run(lambda pipeline: None, beam.pipeline_options("FlinkRunner", []))
+    assert isinstance(caught.value, UserError) == ("KeyError" not in said)
+    assert caught.type is RuntimeError or "\n" not in str(caught.value)
 
 
 @needs_beam
