@@ -27,9 +27,11 @@ class TinyBackbone(Backbone):
     mean_rgb = MEAN_RGB
     channels = 8
 
-    def __init__(self, **kwargs):
-        super().__init__(8, **kwargs)
-        self.conv1_1 = AtrousConv2D(8, 3, rate=2, activation="relu", kernel_initializer="he_normal", name="conv1_1")
+    def __init__(self, output_stride=8, implementation="deinterlace", **kwargs):
+        super().__init__(output_stride, implementation, **kwargs)
+        self.conv1_1 = AtrousConv2D(
+            8, 3, 2, implementation, activation="relu", kernel_initializer="he_normal", name="conv1_1"
+        )
 
     def call(self, x):
         x = tf.pad(x / 32, [[0, 0], [4, 4], [4, 4], [0, 0]])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deeplab_tf.config import InferenceConfig
+from deeplab_tf.crf.dense_crf import dense_crf
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.errors import UserError
 from deeplab_tf.experiments import EXPERIMENTS
@@ -49,11 +50,9 @@ def allowed(chosen):
 def refusal(chosen):
     """What export.py says of a combination, or nothing."""
     kind = FORMATS[chosen["format"]]
-    if kind != "saved_model" and chosen["tile"]:
-        return "no tiles inside"
     if kind == "tflite" and chosen["size"] == (None, None):
         return "needs the size of the images"
-    return ""
+    return "no tiles inside" if kind != "saved_model" and chosen["tile"] else ""
 
 
 def pairs_of(chosen):
@@ -61,15 +60,17 @@ def pairs_of(chosen):
 
 
 def rows():
-    """Picks combinations that hold every pair of values, the one with most new pairs first."""
+    """Picks combinations that export and hold every pair of values that can; then one of each that is refused."""
     every = [dict(zip(OPTIONS, values, strict=True)) for values in itertools.product(*OPTIONS.values())]
-    waiting = [(pairs_of(chosen), chosen) for chosen in every if allowed(chosen)]
+    every = [chosen for chosen in every if allowed(chosen)]
+    waiting = [(pairs_of(chosen), chosen) for chosen in every if not refusal(chosen)]
     left, picked = set().union(*(pairs for pairs, _ in waiting)), []
     while left:
-        pairs, best = max(waiting, key=lambda one: len(one[0] & left))
+        pairs, best = max(waiting, key=lambda one: len(one[0] & left))  # with most new pairs
         left -= pairs
         picked.append(best)
-    return picked
+    refused = {(chosen["format"], refusal(chosen)): chosen for chosen in every if refusal(chosen)}
+    return [*picked, *refused.values()]
 
 
 @pytest.mark.slow
@@ -98,14 +99,16 @@ def test_every_pair_of_options_exports_and_answers_as_the_network(tmp_path, chos
     least = LEAST_EQUAL["int8" if chosen["format"].endswith(("int8", "dynamic")) else chosen["precision"]]
     for picture in PICTURES:
         wanted = predict_probabilities(model, picture, inference)
+        if chosen["crf"] and chosen["format"] == "saved_model":
+            wanted = dense_crf(picture, wanted, config.crf, backend="tf")
         if exported.probabilities_of is not None:
             probabilities = exported.probabilities_of(picture)
             assert probabilities.shape == (*SIZE, 3) and np.isfinite(probabilities).all()
-            if not chosen["crf"] and chosen["format"] == "saved_model":
-                atol = 1e-5 if chosen["precision"] == "float32" else 0.05
+            if chosen["format"] == "saved_model" and (chosen["precision"] == "float32" or not chosen["crf"]):
+                # The CRF amplifies the rounding of what it is given.
+                atol = (1e-4 if chosen["crf"] else 1e-5) if chosen["precision"] == "float32" else 0.05
                 np.testing.assert_allclose(probabilities, wanted, atol=atol)
-        if not chosen["crf"] or chosen["format"] != "saved_model":
-            assert (exported.labels_of(picture) == wanted.argmax(-1)).mean() > least
+        assert (exported.labels_of(picture) == wanted.argmax(-1)).mean() > least
 
 
 def network(atrous, precision, scales):
