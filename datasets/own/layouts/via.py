@@ -13,7 +13,7 @@ import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,7 +34,13 @@ _TOOL = "the VGG Image Annotator"
 _DRAWN = ("polygon", "rect", "circle", "ellipse")
 _CALLED = ("label", "class", "name", "type", "category", "object", "class_name")
 _ONE_CLASS = "object"
-_Regions = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+class _Described(NamedTuple):
+    """What a file says of an image: its name, and the shape and the attributes of each region."""
+
+    name: str
+    regions: list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 def recognise(place: Place) -> Layout | None:
@@ -49,8 +55,8 @@ def recognise(place: Place) -> Layout | None:
     found: list[tuple[File, Path]] = []
     problems: list[str] = []
     for document in documents:
-        for name, regions in _open(document.path).items():
-            same = images.get(fold(name), [])
+        for key, (name, regions) in _open(document.path).items():
+            same = images.get(key, [])
             fitting = [image for image in same if image.folders == document.folders] or same
             if fitting and regions:
                 found.append((fitting[0], document.path))
@@ -84,7 +90,7 @@ def names_in(items: Sequence[Item]) -> list[str]:
     """Returns the classes of all regions, sorted."""
     found: set[str] = set()
     for path in sorted({item.labels[0] for item in items}):
-        for name, regions in _open(path).items():
+        for name, regions in _open(path).values():
             for number, (_, attributes) in enumerate(regions):
                 found.add(_class_of(attributes, f"{path}: {name}: region {number}") or _ONE_CLASS)
     return sorted(found)
@@ -97,9 +103,8 @@ def draw(item: Item, names: Sequence[str], size: tuple[int, int] | None) -> np.n
         raise UserError(f"{path}: expected the image {item.image_id}, found none.")
     width, height = size
     labels = np.full((height, width), background_of(names), np.uint8)
-    by_name = {fold(name): regions for name, regions in _open(path).items()}
     objects = [name for name in names if not is_background(name)]
-    for number, (shape, attributes) in enumerate(by_name[fold(item.image.name)]):
+    for number, (shape, attributes) in enumerate(_open(path)[fold(item.image.name)].regions):
         place = f"{path}: {item.image.name}: region {number}"
         name = _class_of(attributes, place) or (objects[0] if len(objects) == 1 else _ONE_CLASS)
         kind = str(shape.get("name"))
@@ -161,8 +166,8 @@ def _looks_like(path: Path) -> bool:
     return b'"shape_attributes"' in head and b'"regions"' in head
 
 
-def _open(path: Path) -> dict[str, _Regions]:
-    """Returns the regions, shape and attributes, of each image by its file name.
+def _open(path: Path) -> dict[str, _Described]:
+    """Returns what is said of each image, by its folded file name.
 
     Raises:
         UserError: the file is damaged.
@@ -172,17 +177,17 @@ def _open(path: Path) -> dict[str, _Regions]:
 
 
 @functools.lru_cache(maxsize=8)
-def _opened(path: Path, changed: int, size: int) -> dict[str, _Regions]:
+def _opened(path: Path, changed: int, size: int) -> dict[str, _Described]:
     del changed, size
     content = read_json(path)
     try:
         content = content.get("_via_img_metadata", content)
-        found: dict[str, _Regions] = {}
+        found: dict[str, _Described] = {}
         for entry in content.values():
             regions = entry["regions"]
             listed = list(regions.values()) if isinstance(regions, dict) else regions
             name = Path(str(entry["filename"]).replace("\\", "/")).name
-            found.setdefault(name, []).extend(
+            found.setdefault(fold(name), _Described(name, [])).regions.extend(
                 (dict(each["shape_attributes"]), dict(each.get("region_attributes") or {})) for each in listed
             )
         return found
