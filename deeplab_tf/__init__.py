@@ -31,7 +31,7 @@ The rooms:
     Fig. 5    belief maps                       maps
     Sec. 4    initial weights weights/          load fit names report imagenet hed installed keras_cache __main__
     Sec. 4    file formats    weights/readers/  caffemodel pytorch restricted_pickle npz safe_tensors hdf5 hdf5_probe
-                                                keras_h5 mapped
+                                                keras_h5 keras_archive mapped
     Sec. 4    training        training/         loop step losses optimizer solver averaging checkpoints validation
                                                 history
               looks after it                    layer_groups loss_watch trained_images idle_settings defaults

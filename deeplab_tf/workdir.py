@@ -170,6 +170,11 @@ def read_config(workdir: str) -> Config:
         return Config.from_json(files.read_json(path))
     except FileNotFoundError:
         raise UserError(f"{workdir} is not a workdir of train.py: it has no {CONFIG_FILE}.") from None
+    except NotADirectoryError:
+        hint = ""
+        if workdir.lower().endswith(weights.SUFFIXES):
+            hint = f" It is a weights file: give it as --weights={workdir}, with --experiment and --dataset."
+        raise UserError(f"{workdir}: expected a workdir of train.py, which is a folder, got a file.{hint}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}. It was written by another version, or is damaged.") from error
 

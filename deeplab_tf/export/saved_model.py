@@ -207,6 +207,11 @@ def load_saved_model(path: str) -> Exported:
         loaded = tf.saved_model.load(path)
     except Exception as error:  # TensorFlow believes what the file says, and fails wherever that leads it
         raise UserError(f"{damaged}: {in_short(error)}") from error
+    if "metadata" not in loaded.signatures:
+        raise UserError(
+            f"{path} is not a SavedModel of export.py: it says nothing of its classes. Export the network with"
+            " export.py."
+        )
     try:
         description = Description.from_json(loaded.signatures["metadata"]()["config"].numpy().decode())
         signature = loaded.signatures["probabilities"]

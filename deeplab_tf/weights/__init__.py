@@ -4,7 +4,8 @@
     formats   a reader each, from a path to (name in the file, array): npz.py, caffemodel.py, pytorch.py,
               safe_tensors.py; mapped.py and restricted_pickle.py serve them
     names.py  names of the released networks -> names of this project's variables
-    hdf5.py   this project's own .weights.h5; hdf5_probe.py looks at an HDF5 file from a safe distance
+    hdf5.py   this project's own .weights.h5, also inside a .keras file (keras_archive.py); hdf5_probe.py looks at an
+              HDF5 file from a safe distance
     hed.py    a VGG-16 trunk trained for edges
     imagenet.py  ImageNet's weights, from where the backbone says: keras_cache.py, readers/keras_h5.py, installed.py
     fit.py    which experiments a file belongs to

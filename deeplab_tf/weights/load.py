@@ -15,7 +15,7 @@ from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.weights import fit, names
 from deeplab_tf.weights.fit import Fit
 from deeplab_tf.weights.imagenet import load_imagenet
-from deeplab_tf.weights.readers import caffemodel, hdf5, npz, pytorch, safe_tensors
+from deeplab_tf.weights.readers import caffemodel, hdf5, keras_archive, npz, pytorch, safe_tensors
 from deeplab_tf.weights.report import LoadReport, assign, variables_by_name
 
 # Files under the released networks' names: suffix -> reader of (name, array), kernels OIHW.
@@ -27,15 +27,18 @@ _RELEASED: dict[str, Callable[[str], Iterator[tuple[str, np.ndarray]]]] = {
     ".ckpt": pytorch.read,
     ".safetensors": safe_tensors.read,
 }
-SUFFIXES = (*_RELEASED, ".weights.h5", ".h5")
+SUFFIXES = (*_RELEASED, ".weights.h5", ".h5", ".keras")
+
+# Under this project's own names.
+_OWN = (".weights.h5", ".keras")
 
 
 def load_weights(model: DeepLab, path: str | os.PathLike[str], seed: int = 0) -> LoadReport:
     """Sets a model's weights from a file.
 
     The first bytes of the file determine its kind, or otherwise the ending of its name (case does not matter).
-    Training writes `.weights.h5`. `.caffemodel` is a released Caffe network; `.pth`, `.pt` and Lightning's
-    `.ckpt` are PyTorch files. `.npz` and `.safetensors` hold arrays under PyTorch's names
+    Training writes `.weights.h5`; `keras.Model.save` writes `.keras`. `.caffemodel` is a released Caffe network;
+    `.pth`, `.pt` and Lightning's `.ckpt` are PyTorch files. `.npz` and `.safetensors` hold arrays under PyTorch's names
     (`base.layer3.block1.reduce.conv.weight`) or Caffe's (`conv1_1.weight`, `fc8_voc12.bias`), with kernels OIHW. Any
     other `.h5` is a file of Keras applications: see `load_imagenet`. A classifier for a different number of classes is
     skipped, as are ImageNet's classifiers (`fc`, `fc1000`). A prefix of all names, such as `model.` or `_orig_mod.`, is
@@ -59,8 +62,9 @@ def load_weights(model: DeepLab, path: str | os.PathLike[str], seed: int = 0) ->
         return load_imagenet(model, path, seed)
     variables = variables_by_name(model)
     with _naming_the_file(path):
-        if suffix == ".weights.h5":
-            return assign(model, path, hdf5.read_own(path, variables))
+        if suffix in _OWN:
+            with _own_hdf5(path, suffix) as file:
+                return assign(model, path, hdf5.read_own(file, variables))
         wrapper, tensors = _unwrapped(path, suffix)
         report = assign(model, path, names.match_released(tensors, variables))
         return dataclasses.replace(report, wrapper=wrapper)
@@ -77,7 +81,8 @@ def list_tensors(path: str | os.PathLike[str]) -> list[tuple[str, np.dtype, tupl
     with _naming_the_file(path):
         if suffix in _RELEASED:
             return [(name, array.dtype, array.shape) for name, array in _RELEASED[suffix](path)]
-        return hdf5.list_arrays(path)
+        with _own_hdf5(path, suffix) as file:
+            return hdf5.list_arrays(file)
 
 
 def find_fit(path: str | os.PathLike[str]) -> Fit | None:
@@ -95,8 +100,9 @@ def find_fit(path: str | os.PathLike[str]) -> Fit | None:
     if suffix == ".h5":
         return None
     with _naming_the_file(path):
-        if suffix == ".weights.h5":
-            shapes = hdf5.kernel_shapes(path)
+        if suffix in _OWN:
+            with _own_hdf5(path, suffix) as file:
+                shapes = hdf5.kernel_shapes(file)
             return fit.find_fit(lambda _: shapes)
         # Names, types and shapes, without numbers.
         shells = [
@@ -109,6 +115,11 @@ def find_fit(path: str | os.PathLike[str]) -> Fit | None:
             return {tensor.target: tensor.array.shape for tensor in tensors if tensor.array is not None}
 
         return fit.find_fit(shapes_for)
+
+
+def _own_hdf5(path: str, suffix: str) -> contextlib.AbstractContextManager[str]:
+    """Gives the path of the HDF5 file that a file is, or has inside."""
+    return keras_archive.unpacked(path) if suffix == ".keras" else contextlib.nullcontext(path)
 
 
 def _unwrapped(path: str, suffix: str) -> tuple[str, Iterator[tuple[str, np.ndarray]]]:
@@ -145,6 +156,8 @@ def _by_content(path: str) -> str:
         if start[:4] == b"PK\3\4":
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
+            if keras_archive.WEIGHTS in members:
+                return ".keras"
             if any(member.endswith("/data.pkl") or member == "data.pkl" for member in members):
                 return ".pth"
             return ".npz" if members and all(member.endswith(".npy") for member in members) else ""

@@ -13,6 +13,9 @@ import numpy as np
 from deeplab_tf.networks.pretrained import Tensor
 from deeplab_tf.weights.readers import hdf5_probe
 
+# What Keras saves of a compiled model beside its weights.
+_OPTIMIZER = "optimizer/"
+
 
 @contextlib.contextmanager
 def open_hdf5(path: str) -> Iterator[h5py.File]:
@@ -55,7 +58,7 @@ def read_own(path: str, variables: Iterable[str]) -> Iterator[Tensor]:
     """Reads .../LAYER/vars/INDEX, in the order of the layer's variables.
 
     Args:
-        path: a `.weights.h5` file.
+        path: a file of `save_weights`, or the one in a `.keras` file, whose groups have other names.
         variables: names of the model's variables, "layer/variable", in the model's order.
 
     Yields:
@@ -66,10 +69,21 @@ def read_own(path: str, variables: Iterable[str]) -> Iterator[Tensor]:
         names.setdefault(name.split("/")[0], []).append(name)
     with open_hdf5(path) as file:
         for h5_path, dataset in stored_arrays(file):
-            match = re.fullmatch(r"(?:.*/)?([^/]+)/vars/(\d+)", h5_path)
-            layer, index = (match[1], int(match[2])) if match else ("", 0)
+            if h5_path.startswith(_OPTIMIZER):
+                yield Tensor(h5_path, "", None, "the optimizer's state")
+                continue
+            layer, index = _place_of(h5_path, dataset)
             known = names.get(layer, [])
             yield Tensor(h5_path, known[index] if index < len(known) else h5_path, read_array(dataset))
+
+
+def _place_of(h5_path: str, dataset: h5py.Dataset) -> tuple[str, int]:
+    """Returns the layer of an array, as its group says or else its path, and its place there; ("", 0) for others."""
+    match = re.fullmatch(r"(?:.*/)?([^/]+)/vars/(\d+)", h5_path)
+    if match is None:
+        return "", 0
+    name = dataset.parent.attrs.get("name")
+    return name if isinstance(name, str) else match[1], int(match[2])
 
 
 def list_arrays(path: str) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
@@ -79,9 +93,14 @@ def list_arrays(path: str) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
 
 
 def kernel_shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """Returns "layer/kernel" and its shape for every convolution of a `.weights.h5` file."""
-    matches = ((re.fullmatch(r"(?:.*/)?([^/]+)/vars/0", name), shape) for name, _, shape in list_arrays(path))
-    return {f"{match[1]}/kernel": shape for match, shape in matches if match and len(shape) == 4}
+    """Returns "layer/kernel" and its shape for every convolution of a file that `read_own` reads."""
+    shapes = {}
+    with open_hdf5(path) as file:
+        for h5_path, dataset in stored_arrays(file):
+            layer, index = _place_of(h5_path, dataset)
+            if layer and index == 0 and len(dataset.shape) == 4 and not h5_path.startswith(_OPTIMIZER):
+                shapes[f"{layer}/kernel"] = dataset.shape
+    return shapes
 
 
 def stored_arrays(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:

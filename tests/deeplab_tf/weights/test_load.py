@@ -5,12 +5,13 @@ import zipfile
 from pathlib import Path
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
 from deeplab_tf.errors import UserError
 from deeplab_tf.networks.deeplab import build_model
-from deeplab_tf.weights import load_hed, load_weights
+from deeplab_tf.weights import find_fit, list_tensors, load_hed, load_weights
 from tests import oracles
 from tests.tiny import tiny_network
 
@@ -344,6 +345,35 @@ def test_own_weights_load_under_any_name(tiny, tmp_path):
     for name in ("OWN.WEIGHTS.H5", "own.h5", "own.pth"):
         (tmp_path / name).write_bytes((tmp_path / "own.weights.h5").read_bytes())
         assert not load_weights(tiny, tmp_path / name).missing
+
+
+@pytest.mark.parametrize("name", ["own.keras", "own.h5", "compiled.keras"])
+def test_what_keras_saves_of_the_model_loads_to_the_bit(tiny, tmp_path, name):
+    rng = np.random.default_rng(5)
+    for variable in tiny.variables:
+        variable.assign(rng.standard_normal(variable.shape, np.float32))
+    before = variables_of(tiny)
+    if name.startswith("compiled"):
+        tiny.compile(optimizer=keras.optimizers.Adam(), loss="sparse_categorical_crossentropy")
+        tiny.optimizer.build(tiny.trainable_variables)
+    tiny.save(tmp_path / "saved.keras")
+    (tmp_path / "saved.keras").rename(tmp_path / name)
+    for variable in tiny.variables:
+        variable.assign(np.zeros(variable.shape, np.float32))
+    report = load_weights(tiny, tmp_path / name)
+    assert set(report.loaded) == set(before) and not report.missing
+    assert {reason for _, reason in report.skipped} == ({"the optimizer's state"} if "compiled" in name else set())
+    for variable, value in variables_of(tiny).items():
+        np.testing.assert_array_equal(value, before[variable])
+    assert {name for name, _, _ in list_tensors(tmp_path / name)}
+    with pytest.raises(UserError, match="conv1_1 with 8 channels"):  # a network of the tests is no experiment
+        find_fit(tmp_path / name)
+
+
+def test_a_keras_archive_that_unpacks_to_far_more_is_refused(tiny, tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(1 << 20))
+    assert_refused_and_unchanged(tiny, tmp_path / "bomb.keras", "unpacks to 1048576 bytes")
 
 
 @pytest.mark.parametrize("wrapper", ["model.", "net.", "_orig_mod.", "ema.", "module.model._orig_mod."])
