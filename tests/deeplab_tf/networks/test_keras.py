@@ -113,7 +113,10 @@ def _called(decorator):
     return getattr(decorator.func, "attr", "") if isinstance(decorator, ast.Call) else ""
 
 
-@pytest.mark.parametrize("imports", ["import deeplab_tf, keras", "import keras, deeplab_tf"])
+LOOK_FIRST = "import deeplab_tf, importlib.util; assert importlib.util.find_spec('keras'); import keras"
+
+
+@pytest.mark.parametrize("imports", ["import deeplab_tf, keras", "import keras, deeplab_tf", LOOK_FIRST])
 def test_a_process_that_imports_only_the_package_loads_saved_models(small, tmp_path, imports):
     small.save(tmp_path / "x.keras")
     small.save(tmp_path / "x.h5")
