@@ -100,8 +100,8 @@ class TrainConfig:
         seed: of the order, the augmentation, the dropout and the fresh weights.
         precision: float32, bfloat16 or float16.
         dropout: rate after fc6 and fc7.
-        ema_decay: of the average of the weights, such as 0.998; validation and model.weights.h5 take the average. 0 for
-            none, as in the paper.
+        ema_decay: of the average of the weights, such as 0.998; validation and model.weights.h5 take the average. After
+            t updates it is (1 + t) / (10 + t) at most. 0 for none, as in the paper.
         frozen_layers: groups of layers that keep their weights, such as conv1,conv2; saves time and memory.
         save_every: updates between two checkpoints; 0 for a twentieth of all, 500 at most.
         keep_checkpoints: how many of them stay.

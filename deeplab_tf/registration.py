@@ -2,6 +2,8 @@
 
 Each class registers itself when its module is imported, and `import deeplab_tf` imports none of them, since they need
 TensorFlow. A placeholder stands for each class until then: Keras finds it in its registry, and it imports the modules.
+Keras looks nowhere else: it imports the modules that a saved model names from its own packages only. The modules cannot
+be imported right behind Keras, because one of them may be what imports it.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -65,11 +66,10 @@ class _Placeholder:
         self._name = name
         self.__name__ = name
 
-    def from_config(self, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
+    def from_config(self, config: dict[str, Any]) -> Any:
         """Makes an object of the class."""
         import_all()  # each class takes the place of its placeholder
-        real = getattr(sys.modules[self._module], self._name)
-        return real.from_config(config, custom_objects) if self._name == "DeepLab" else real.from_config(config)
+        return getattr(sys.modules[self._module], self._name).from_config(config)
 
 
 def _register_with(keras: ModuleType) -> None:
@@ -82,22 +82,27 @@ def _register_with(keras: ModuleType) -> None:
 
 
 class _AfterKeras(importlib.abc.MetaPathFinder):
-    """Waits for the import of Keras, and registers the placeholders at its end."""
+    """Waits for the import of Keras, and registers the placeholders at its end.
+
+    It stays until then: other programs look for Keras without importing it (`importlib.util.find_spec`), and an import
+    can fail.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Finds Keras as the other finders do, once."""
+        """Finds Keras as the other finders do."""
         if fullname != "keras":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, others), None)
         if spec and spec.loader:
             execute = spec.loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
                 execute(module)
                 _register_with(module)
+                sys.meta_path.remove(self)
 
             spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec

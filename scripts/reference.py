@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "reference.md"
 GROUPS = {
     "Trained networks": ("list_pretrained", "load_pretrained", "Segmenter", "Prediction"),
     "Training": ("list_experiments", "EXPERIMENTS", "train", "History"),
+    "Training with Keras' fit": ("compile_model", "SegmentationLoss", "MeanIoU"),
     "Networks and weights": ("build_model", "load", "load_weights", "restride"),
     "Inference and the dense CRF": ("predict_probabilities", "dense_crf", "CrfParams"),
     "Layers": ("AtrousConv2D", "AtrousDepthwiseConv2D"),

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab_tf.layers.resize import resize_bilinear, spatial_shape
+from deeplab_tf.layers.resize import label_map, resize_bilinear, spatial_shape
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -34,11 +34,11 @@ class MeanIoU(keras.metrics.Metric):
         """Counts the pixels of a batch.
 
         Args:
-            y_true: integers [B, H, W], class indices or the ignore label.
+            y_true: integers [B, H, W] or [B, H, W, 1], class indices or the ignore label.
             y_pred: scores or probabilities, float [B, h, w, K] of any size, or class indices [B, H, W].
             sample_weight: not used.
         """
-        labels = tf.cast(y_true, tf.int32)
+        labels = label_map(y_true)
         predicted = tf.convert_to_tensor(y_pred)
         if predicted.shape.rank == 4:
             size = spatial_shape(labels[..., tf.newaxis])

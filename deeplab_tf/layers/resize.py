@@ -48,6 +48,12 @@ def spatial_shape(x: tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
     return height, width
 
 
+def label_map(labels: tf.Tensor) -> tf.Tensor:
+    """Returns labels [B, H, W] or [B, H, W, 1] as int32 [B, H, W]."""
+    labels = tf.cast(labels, tf.int32)
+    return labels[..., 0] if labels.shape.rank == 4 else labels
+
+
 def scaled_size(size: int | tf.Tensor, scale: float) -> int | tf.Tensor:
     """Returns (size - 1) * scale + 1, the side that keeps the corners and the spacing (321 -> 241 at 0.75)."""
     ratio = as_fraction(scale)

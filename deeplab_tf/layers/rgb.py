@@ -117,6 +117,6 @@ def reason(error: tf.errors.InvalidArgumentError) -> str:
     for message in (SUBTRACTED, NORMALISED, FRACTIONS, TOO_HIGH):
         _, found, rest = text.partition(message)
         if found:
-            lowest, highest = (float(word.strip("[]")) for word in rest.replace("]", "").replace("[", "").split()[:2])
+            lowest, highest = (float(word) for word in rest.replace("]", "").replace("[", "").split()[:2])
             return message.format(lo=lowest, hi=highest)
     return ""

@@ -16,6 +16,7 @@ from deeplab_tf.layers.scales import MaximumOverScales, ScaleImages, resize_to_s
 from deeplab_tf.networks import BACKBONES, steps
 from deeplab_tf.networks.aspp import ASPP
 from deeplab_tf.networks.backbone import Backbone, Normalize
+from deeplab_tf.networks.update import LossOfScales
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -46,7 +47,8 @@ class DeepLab(keras.Model):
         with keras.name_scope(name):
             scores = _connect(backbone, head, scales, images)
         super().__init__(inputs=images, outputs=scores, name=name, **kwargs)
-        self.dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+        self.dtype_policy = backbone.dtype_policy  # in float16, `compile` scales the loss
+        self.autocast = False  # the layers cast; the images stay as they are
         self.input_spec = None  # `check_shape` says more
         self.supports_jit = False  # train.py does not compile by XLA either, unless it is told to
         self.backbone = backbone
@@ -152,6 +154,20 @@ class DeepLab(keras.Model):
         """Evaluates a batch, see `steps.test_step`."""
         return steps.test_step(self, data)
 
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> tf.Tensor | None:
+        """Compares scores y_pred [B, h, w, K] with labels y, see `keras.Model.compute_loss`.
+
+        Losses of Keras get the scores at the size of the labels; `SegmentationLoss` takes the labels at theirs.
+        """
+        scores = y_pred if isinstance(self.loss, LossOfScales) else steps.at_labels(y_pred, y)
+        return super().compute_loss(x, y, scores, sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Shows the metrics the scores at the size of the labels, as an evaluation compares them."""
+        return super().compute_metrics(x, y, steps.at_labels(y_pred, y), sample_weight)
+
     def predict_step(self, data: Any) -> tf.Tensor:
         """Returns the logits of a batch of images."""
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -164,17 +180,17 @@ class DeepLab(keras.Model):
         Raises:
             ValueError: other images or labels than expected.
         """
-        with steps.explaining_images(args, kwargs):
+        with steps.explaining_images(self, args, kwargs):
             return super().fit(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluates, see `keras.Model.evaluate` and `fit`."""
-        with steps.explaining_images(args, kwargs):
+        with steps.explaining_images(self, args, kwargs):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Returns the logits of many images, see `keras.Model.predict` and `call`."""
-        with steps.explaining_images(args, kwargs):
+        with steps.explaining_images(self, args, kwargs):
             return super().predict(*args, **kwargs)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> keras.layers.Layer:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from deeplab_tf.layers import rgb
-from deeplab_tf.layers.resize import next_clean_size, pad_images, resize_bilinear, spatial_shape
+from deeplab_tf.layers.resize import label_map, next_clean_size, pad_images, resize_bilinear, spatial_shape
 from deeplab_tf.networks.update import Batch, LossOfScales, Terms, sum_over_replicas, update_weights
 
 if TYPE_CHECKING:
@@ -21,18 +21,25 @@ IGNORED = 255
 
 
 @contextlib.contextmanager
-def explaining_images(args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[None]:
+def explaining_images(model: DeepLab, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[None]:
     """Checks the shape of images where they are given, and turns what a graph says of their levels into one line.
 
     Args:
+        model: the network.
         args: of `keras.Model.fit`, `evaluate` or `predict`; the images, or a data set of them, come first or are x.
         kwargs: of the same.
 
     Raises:
-        ValueError: see `rgb.check_shape` and `rgb.check_levels`.
+        ValueError: see `rgb.check_shape` and `rgb.check_levels`; or batches of `datasets.pipeline` for a model of a
+            `tf.distribute.Strategy`, which Keras calls with images once before it trains.
     """
     given = args[0] if args else kwargs.get("x")
     if isinstance(given, tf.data.Dataset):
+        if isinstance(given.element_spec, dict) and model._distribute_strategy is not None:
+            raise ValueError(
+                "under a tf.distribute.Strategy fit and evaluate need (images, labels), not batches of "
+                "datasets.pipeline; with these, train.py --strategy=mirrored makes the same updates."
+            )
         given = given.element_spec[0] if isinstance(given.element_spec, tuple) else given.element_spec
     shape = getattr(given, "shape", None)  # a batch of datasets.pipeline is a dict
     if isinstance(shape, tuple) or (isinstance(shape, tf.TensorShape) and shape.rank is not None):
@@ -56,19 +63,18 @@ def train_step(model: DeepLab, data: Any) -> dict[str, Any]:
     if isinstance(model.loss, LossOfScales):
 
         def observe(labels: tf.Tensor, scores: tf.Tensor) -> None:
-            _update_metrics(model, labels, scores)
+            model.compute_metrics(None, labels, scores)
 
         means = update_weights(model, model.optimizer, model.loss, batch, observe=observe)
         return _tracked(model, tf.reduce_sum(means), batch)
     images, labels = _one_micro_batch(batch)
     variables = model.trainable_variables
     with tf.GradientTape() as tape:
-        maps = model.score_maps(images, batch["seeds"][:, 0])
-        scores = resize_bilinear(model.fuse(maps, images)[0], spatial_shape(images))
+        scores = model.fuse(model.score_maps(images, batch["seeds"][:, 0]), images)[0]
         loss = model.compute_loss(images, labels, scores, training=True)
         scaled = model.optimizer.scale_loss(loss)
     model.optimizer.apply(tape.gradient(scaled, variables), variables)
-    _update_metrics(model, labels, scores)
+    model.compute_metrics(images, labels, scores)
     return _tracked(model, loss, batch)
 
 
@@ -82,9 +88,9 @@ def test_step(model: DeepLab, data: Any) -> dict[str, Any]:
         counts = sum_over_replicas(terms.counts(labels))
         loss = tf.reduce_sum(tf.math.divide_no_nan(tf.stack(totals), counts))
     else:
-        scores = resize_bilinear(model.fuse(model.score_maps(images), images)[0], spatial_shape(images))
+        scores = model.fuse(model.score_maps(images), images)[0]
         loss = model.compute_loss(images, labels, scores, training=False) if model.loss else tf.constant(0.0)
-    _update_metrics(model, labels, scores)
+    model.compute_metrics(images, labels, scores)
     return _tracked(model, loss, batch)
 
 
@@ -151,18 +157,16 @@ def _indices(labels: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
 
 def _one_micro_batch(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns images [b*I, H, W, 3] and labels [b*I, H, W]."""
-    images, labels = batch["image"], batch["labels"]
-    if labels.shape[1] == 1:
-        return images[:, 0], labels[:, 0]
-    return tf.reshape(images, [-1, *tf.unstack(tf.shape(images)[2:])]), tf.reshape(
-        labels, [-1, *tf.unstack(tf.shape(labels)[2:])]
-    )
+
+    def joined(x: tf.Tensor) -> tf.Tensor:
+        return x[:, 0] if x.shape[1] == 1 else tf.reshape(x, [-1, *tf.unstack(tf.shape(x)[2:])])
+
+    return joined(batch["image"]), joined(batch["labels"])
 
 
-def _update_metrics(model: DeepLab, labels: tf.Tensor, scores: tf.Tensor) -> None:
-    """Shows the metrics the scores at the size of the labels, as an evaluation compares them."""
-    if model._compile_metrics is not None:
-        model.compute_metrics(None, labels, resize_bilinear(scores, spatial_shape(labels[..., tf.newaxis])))
+def at_labels(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Resizes scores [b, h, w, K] to the size of labels [b, H, W] or [b, H, W, 1]."""
+    return resize_bilinear(scores, spatial_shape(label_map(labels)[..., tf.newaxis]))
 
 
 def _tracked(model: DeepLab, loss: tf.Tensor, batch: Batch) -> dict[str, Any]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 
 from deeplab_tf import workdir as workdirs
 from deeplab_tf.errors import UserError
 from deeplab_tf.runtime import files
+from deeplab_tf.training import loss_file
 from deeplab_tf.training.validation import HISTORY_FILE
-
-_LOSS = "loss/total"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +18,7 @@ class History:
 
     Attributes:
         workdir: where it is.
-        losses: step to loss (summed over the outputs of the network), every train.summary_every updates and at the end.
+        losses: step to loss (summed over the outputs of the network), of every update.
         validation: step to mean IoU, 0..1, of --eval_split; empty without one.
     """
 
@@ -54,7 +52,7 @@ def read_history(workdir: str) -> History:
     """Reads how the training of a workdir went, over all processes that took part in it.
 
     Raises:
-        UserError: validation.json is there and cannot be read.
+        UserError: validation.json or loss.csv is there and cannot be read.
     """
     path, scores = os.path.join(workdir, HISTORY_FILE), {}
     try:
@@ -67,15 +65,11 @@ def read_history(workdir: str) -> History:
 
 
 def _losses(workdir: str) -> dict[int, float]:
-    """Reads the losses from the TensorBoard events; of a step that was done again the later one counts."""
-    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-    from tensorboard.util import tensor_util
-
-    losses: dict[int, float] = {}
-    # Their names begin with the second in which they were begun.
-    for path in sorted(glob.glob(os.path.join(glob.escape(workdir), "events.out.tfevents.*"))):
-        for event in EventFileLoader(path).Load():
-            for value in event.summary.value:
-                if value.tag == _LOSS:
-                    losses[event.step] = float(tensor_util.make_ndarray(value.tensor))
-    return dict(sorted(losses.items()))
+    """Reads loss.csv, where every update stands once; {} where there is none."""
+    try:
+        read = loss_file.read(workdir)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"cannot read {os.path.join(workdir, loss_file.LOSS_FILE)}: {files.reason(error)}.") from error
+    return dict(zip(read.steps, read.losses, strict=True))

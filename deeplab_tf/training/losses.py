@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deeplab_tf.layers.resize import spatial_shape
+from deeplab_tf.layers.resize import label_map, spatial_shape
 
 
 def label_strides(output_stride: int, scales: Sequence[float]) -> list[int | None]:
@@ -87,7 +87,7 @@ class SegmentationLoss(keras.losses.Loss):
 
     Args:
         ignore_label: of pixels that do not count.
-        class_weights: see `cross_entropy_sum`.
+        class_weights: K factors of the loss of cells with each label, the mean being a weighted one; empty for 1.
         name: as for `keras.losses.Loss`.
         **kwargs: as for `keras.losses.Loss`; the reduction is fixed.
     """
@@ -104,7 +104,12 @@ class SegmentationLoss(keras.losses.Loss):
         self.class_weights = tuple(class_weights)
 
     def strides(self, output_stride: int, scales: Sequence[float]) -> list[int | None]:
-        """See `label_strides`."""
+        """Returns per scale the stride of its labels, or None for scores that are resized to scale 1 first.
+
+        Args:
+            output_stride: input pixels per cell at scale 1.
+            scales: of the input.
+        """
         return label_strides(output_stride, scales)
 
     def total(self, scores: tf.Tensor, labels: tf.Tensor, stride: int) -> tf.Tensor:
@@ -128,14 +133,14 @@ class SegmentationLoss(keras.losses.Loss):
         """Returns the mean over the valid cells, float32 [].
 
         Args:
-            y_true: integers [B, H, W], class indices or the ignore label.
-            y_pred: logits [B, h, w, K], H = stride*(h - 1) + 1 for some stride, the same for W.
+            y_true: integers [B, H, W] or [B, H, W, 1], class indices or the ignore label.
+            y_pred: logits [B, h, w, K]. Cell (i, j) meets label (i*(H - 1)/(h - 1), j*(W - 1)/(w - 1)), rounded down.
         """
-        labels = tf.cast(y_true, tf.int32)
-        height, cells = spatial_shape(labels[..., tf.newaxis])[0], spatial_shape(y_pred)[0]
-        stride = (height - 1) // (cells - 1)
-        total, count = self.total(tf.cast(y_pred, tf.float32), labels, stride), self.count(labels, stride)
-        return tf.math.divide_no_nan(total, count)
+        labels = label_map(y_true)
+        sides, cells = spatial_shape(labels[..., tf.newaxis]), spatial_shape(y_pred)
+        for axis, (side, count) in enumerate(zip(sides, cells, strict=True), start=1):
+            labels = tf.gather(labels, tf.range(count) * (side - 1) // tf.maximum(count - 1, 1), axis=axis)
+        return tf.math.divide_no_nan(self.total(tf.cast(y_pred, tf.float32), labels, 1), self.count(labels, 1))
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deeplab_tf.training.averaging import decay_at
+
 
 @dataclasses.dataclass(frozen=True)
 class Multipliers:
@@ -65,6 +67,12 @@ class _PerVariable:
         **kwargs: of the optimizer.
     """
 
+    # What Keras' class has.
+    use_ema: bool
+    ema_momentum: float
+    iterations: keras.Variable
+    _model_variables_moving_average: list[keras.Variable]
+
     def __init__(self, of_layers: Mapping[str, float], weight_decay: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         # Not a dict, which Keras would track.
@@ -77,6 +85,13 @@ class _PerVariable:
         of_layers = dict(self._of_layers)
         self._multipliers = [variable_multipliers(variable.path, of_layers) for variable in variables]
         super().build(variables)  # type: ignore[misc]
+
+    def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
+        """Replaces Keras' average, whose decay is the full one from the second update on; see `averaging.decay_at`."""
+        if self.use_ema:
+            decay = decay_at(self.iterations, self.ema_momentum)
+            for average, weight in zip(self._model_variables_moving_average, trainable_variables, strict=True):
+                average.assign(decay * average + (1 - decay) * weight)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

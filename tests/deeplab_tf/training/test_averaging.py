@@ -42,14 +42,14 @@ def weights(model):
 
 
 @pytest.mark.parametrize(("name", "loss_scaling"), [("sgd", False), ("adam", False), ("sgd", True)])
-def test_the_average_forgets_by_its_decay(name, loss_scaling):
-    model, optimizer = tiny_network(hidden_units=4), solver(name, 0.75, loss_scaling)
+def test_the_average_forgets_by_its_decay_after_a_warm_up(name, loss_scaling):
+    model, optimizer = tiny_network(hidden_units=4), solver(name, 0.375, loss_scaling)
     optimizer.build(model.trainable_variables)
     expected = None
-    for seed in range(4):
-        update(model, optimizer, seed)
-        now = weights(model)
-        expected = now if expected is None else [0.75 * a + 0.25 * w for a, w in zip(expected, now, strict=True)]
+    for t, kept in enumerate([0, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 0.375, 0.375, 0.375]):
+        update(model, optimizer, t)
+        now = [weight.astype(np.float64) for weight in weights(model)]
+        expected = now if t == 0 else [kept * a + (1 - kept) * w for a, w in zip(expected, now, strict=True)]
     for (average, weight), value in zip(averages(model, optimizer), expected, strict=True):
         np.testing.assert_allclose(average, value, rtol=1e-5, atol=1e-7)
         assert not np.allclose(weight, value, rtol=1e-5, atol=1e-7)

@@ -1,5 +1,9 @@
 """`compile` and `fit` of Keras train what train.py trains, and say what eval.py says."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from tests.deeplab_tf.training.test_loop import batch, solver
 from tests.references import slow_cross_entropy
 from tests.tiny import TINY_MULTIPLIERS, tiny_network
 
+ROOT = Path(__file__).resolve().parents[3]
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (4, 41, 57, 3), np.uint8)
 LABELS = RNG.integers(0, 3, (4, 41, 57)).astype(np.uint8)
@@ -75,7 +80,14 @@ def test_the_loss_alone_is_the_mean_over_the_valid_cells_of_a_score_map():
     scores = RNG.normal(size=(4, 6, 8, 3)).astype(np.float32)
     total, count = slow_cross_entropy(scores, LABELS[:, ::8, ::8])
     assert float(dl.SegmentationLoss()(LABELS, scores)) == pytest.approx(total / count, rel=1e-5)
+    assert float(dl.SegmentationLoss()(LABELS[..., None], scores)) == pytest.approx(total / count, rel=1e-5)
     assert float(dl.SegmentationLoss()(LABELS * 0 + 255, scores)) == 0
+    # Of sizes that are no stride*k + 1, and of a single cell: the label at or before the place of a cell.
+    for rows, columns in (([0, 9, 19], [0, 8, 16, 24, 32, 40, 48]), ([0], [0, 48])):
+        scores = RNG.normal(size=(4, len(rows), len(columns), 3)).astype(np.float32)
+        total, count = slow_cross_entropy(scores, LABELS[:, 20:40][:, rows][:, :, columns])
+        loss = dl.SegmentationLoss()(LABELS[:, 20:40, :49], scores)
+        assert float(loss) == pytest.approx(total / count, rel=1e-5)
 
 
 def test_the_metric_counts_as_the_confusion_matrix_does():
@@ -84,7 +96,7 @@ def test_the_metric_counts_as_the_confusion_matrix_does():
         rng = np.random.default_rng(seed)
         predicted = rng.integers(0, 4, (2, 9, 9))
         labels = np.where(rng.random((2, 9, 9)) < 0.2, 255, rng.integers(0, 3, (2, 9, 9)))
-        metric.update_state(labels, predicted)
+        metric.update_state(labels[..., None] if seed else labels, predicted)
         matrix.update(labels, predicted)
     np.testing.assert_array_equal(metric.matrix, matrix.matrix)
     assert float(metric.result()) == pytest.approx(matrix.summary([*"abcde"])["miou"], rel=1e-6)
@@ -168,3 +180,47 @@ def test_solvers_and_schedules_are_made_again_from_their_configuration(name):
     inner = again.inner_optimizer
     assert type(inner) is type(ours.inner_optimizer) and inner._of_layers == ours.inner_optimizer._of_layers
     assert [float(inner._learning_rate(step)) for step in range(5)] == [float(schedule(step)) for step in range(5)]
+
+
+MIRRORED = """
+import sys
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+import deeplab_tf as dl
+from tests.deeplab_tf.training.test_fit import IMAGES, LABELS, batch, compiled, of_batches, solver
+from tests.tiny import tiny_network
+
+def run(strategy, loss, size):
+    images, labels = (x[:, : size[0], : size[1]] for x in (IMAGES, LABELS[..., np.newaxis]))
+    if loss is of_keras:
+        labels = np.minimum(labels, 2)
+    with strategy.scope():
+        model = tiny_network(scales=(1.0, 0.5))
+        model.compile(solver(), loss, metrics=[dl.MeanIoU(3), keras.metrics.SparseCategoricalAccuracy()])
+    history = model.fit(images, labels, batch_size=4, epochs=5, shuffle=False, verbose=0).history
+    scores = model.evaluate(images, labels, batch_size=4, verbose=0)
+    return [*map(np.array, history.values()), scores], model.get_weights(), model
+
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+of_keras = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+# The first size is padded. Keras' loss is the mean of each device's mean: without ignored labels, the same.
+for loss, size in ((dl.SegmentationLoss(), (24, 57)), (of_keras, (33, 49))):
+    one_said, one, _ = run(tf.distribute.OneDeviceStrategy("CPU:0"), loss, size)
+    two_said, two, model = run(mirrored, loss, size)
+    for a, b in zip(one_said + one, two_said + two, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-6)
+try:
+    model.fit(of_batches([batch(4, 1)]), steps_per_epoch=1, verbose=0)
+except ValueError as error:
+    assert "train.py --strategy=mirrored" in str(error), error
+else:
+    sys.exit("batches of datasets.pipeline were taken")
+"""
+
+
+@pytest.mark.slow
+def test_fit_on_two_devices_gives_the_weights_of_one():
+    # The tolerance is that of train.py's step on two replicas, in test_loop.py.
+    done = subprocess.run([sys.executable, "-c", MIRRORED], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
