@@ -14,7 +14,7 @@ from deeplab_tf.config import Config
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.export.checked import checked_encoded, checked_images
+from deeplab_tf.export.checked import checked_encoded, checked_files, checked_images
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.kind import Job, Kind
 from deeplab_tf.export.warm_up import write_warm_up
@@ -89,7 +89,9 @@ class _Servable(tf.Module):
 
         text = tf.TensorSpec([], tf.string)
         # Sizes may differ, so there is no batch.
-        labels, colours = tf.map_fn(segment, encoded, fn_output_signature=(text, text), parallel_iterations=1)
+        labels, colours = tf.map_fn(
+            segment, checked_files(encoded), fn_output_signature=(text, text), parallel_iterations=1
+        )
         return {"labels_png": labels, "colour_png": colours}
 
     def _encoded_rest(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
