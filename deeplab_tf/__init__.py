@@ -14,7 +14,7 @@ The rooms:
 
     paper                     room              files
     Sec. 3.1  atrous conv.    layers/           atrous atrous_depthwise depthwise_gradient winograd
-              other layers                      conv_batch_norm pooling dropout resize sum portable
+              other layers                      conv_batch_norm pooling dropout resize sum portable forward_only
                                                 scales rgb
     Sec. 3.1  VGG, ResNet     networks/         vgg resnet normalization
               EfficientNet                      efficientnet

@@ -20,17 +20,22 @@ def checked_images(images: tf.Tensor, size: Size) -> tf.Tensor:
     Returns:
         The same, uint8 [B, H, W, 3].
     """
-    # TensorFlow takes for granted what a signature declares, and would leave the comparison out.
-    undeclared = tf.raw_ops.PlaceholderWithDefault(input=images, shape=tf.TensorShape(None))
-    shape = tf.shape(undeclared)
+    shape = _shape_that_came(images)
     rank = tf.size(shape)
     sides = tf.concat([shape, [-1, -1, -1, -1]], axis=0)[:4]
     wanted = tf.constant([-1, *(-1 if side is None else side for side in size), 3])
-    right = (rank == 4) & tf.reduce_all((wanted == -1) | (sides == wanted)) & tf.reduce_all(sides[1:3] > 0)
+    right = (rank == 4) & tf.reduce_all((wanted == -1) | (sides == wanted)) & tf.reduce_all(sides[:3] > 0)
     height, width = ("any" if side is None else side for side in size)
     expected = f"images: expected uint8 [batch, height, width, 3], RGB, height {height} and width {width}; got shape"
     harmless = tf.zeros([1, *(side or 1 for side in size), 3], images.dtype)
     return _unless(right, images, harmless, [expected, shape])
+
+
+def checked_files(files: tf.Tensor) -> tf.Tensor:
+    """Returns the bytes of image files, string [B], with an error in the graph where they have another shape."""
+    shape = _shape_that_came(files)
+    expected = "images: expected string [batch], the bytes of JPEG or PNG files; got shape"
+    return _unless(tf.size(shape) == 1, files, tf.zeros([0], tf.string), [expected, shape])
 
 
 def checked_encoded(encoded: tf.Tensor) -> tf.Tensor:
@@ -38,6 +43,12 @@ def checked_encoded(encoded: tf.Tensor) -> tf.Tensor:
     begins = [tf.strings.substr(encoded, 0, len(some)) == some for some in (_JPEG, _PNG)]
     expected = "images: expected the bytes of a JPEG or PNG file; got other bytes, this many:"
     return _unless(begins[0] | begins[1], encoded, tf.constant(b""), [expected, tf.strings.length(encoded)])
+
+
+def _shape_that_came(x: tf.Tensor) -> tf.Tensor:
+    """Returns the shape, int32 [rank], of what a request holds, whatever the signature declares."""
+    # TensorFlow takes for granted what a signature declares, and would leave a comparison out.
+    return tf.shape(tf.raw_ops.PlaceholderWithDefault(input=x, shape=tf.TensorShape(None)))
 
 
 def _unless(right: tf.Tensor, value: tf.Tensor, harmless: tf.Tensor, says: list[str | tf.Tensor]) -> tf.Tensor:

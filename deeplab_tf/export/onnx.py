@@ -11,12 +11,11 @@ import numpy as np
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export import onnx_graph
-from deeplab_tf.export.compare import Format, Predict, Written, compare
+from deeplab_tf.export.compare import Format, Predict, Written
 from deeplab_tf.export.description import Description, Exported, Size
-from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork, labels_by, write_by
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, labels_by, write_by
 from deeplab_tf.export.kind import Kind
 from deeplab_tf.export.packages import require
-from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
 
@@ -74,18 +73,12 @@ def export_onnx(
         require("onnxruntime", name)
         files.refuse_existing(onnx_path(out_dir, config, name), overwrite)
     files.make_folder(out_dir, "--out")
-    per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
-    description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
-    converted = onnx_graph.convert(PortableNetwork(model, config.inference, size))
-    reference = fold_inference(model, config.inference, size)
+    source = onnx_graph.Source(model, config, size)
     calibration = list(calibration)
     for name in format_names:
         path = onnx_path(out_dir, config, name)
-        content = _described(_stored(converted, name, calibration), description)
-        predict = _run(_session(content))
-        agreement = compare(
-            predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, name, FORMATS[name]
-        )
+        content = _described(_stored(source.graph, name, calibration), source.description)
+        agreement = source.agreement(_run(_session(content)), pictures, name, FORMATS[name])
         files.write_bytes(path, content)
         yield Written(path, len(content), agreement)
 

@@ -12,14 +12,52 @@ from typing import Any
 
 import numpy as np
 
+from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError
+from deeplab_tf.export.compare import Format, Predict, compare
+from deeplab_tf.export.description import Description, Size
 from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
 from deeplab_tf.export.packages import require
+from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
+from deeplab_tf.networks.deeplab import DeepLab
 
 OPSET = 18
 # What is quantised; activations too, or what is before them is stored in steps for a range that they cut off. The first
 # and the last steps, normalising and upsampling, are exact and cheap as they are.
 _QUANTISED = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "Pad"]
+
+
+class Source:
+    """A network as an ONNX graph, and what every file made of it says of itself and must compute.
+
+    Args:
+        model: trained, float32.
+        config: of the training; `config.inference` says how the network is run.
+        size: height and width of the images, or None for any.
+
+    Attributes:
+        graph: the onnx.ModelProto, float32.
+        description: of the file.
+
+    Raises:
+        UserError: a package is missing, or the network cannot be converted.
+    """
+
+    def __init__(self, model: DeepLab, config: Config, size: Size) -> None:
+        per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
+        self.description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
+        self.graph = convert(PortableNetwork(model, config.inference, size))
+        self._network = fold_inference(model, config.inference, size)
+
+    def agreement(self, predict: Predict, pictures: Sequence[np.ndarray], name: str, allowed: Format) -> float:
+        """Compares a file with the network, see `compare`.
+
+        Raises:
+            UserError: the two do not compute the same.
+        """
+        return compare(
+            predict, lambda image: self._network.answer(image[np.newaxis])[0].numpy(), pictures, name, allowed
+        )
 
 
 def convert(network: PortableNetwork) -> Any:

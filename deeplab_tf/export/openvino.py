@@ -13,12 +13,11 @@ import numpy as np
 from deeplab_tf.config import Config
 from deeplab_tf.errors import UserError, in_short
 from deeplab_tf.export import onnx_graph
-from deeplab_tf.export.compare import Format, Predict, Written, compare
+from deeplab_tf.export.compare import Format, Predict, Written
 from deeplab_tf.export.description import Description, Exported, Size
-from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork, labels_by, write_by
+from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, labels_by, write_by
 from deeplab_tf.export.kind import Kind
 from deeplab_tf.export.packages import require
-from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files, native_messages
 
@@ -66,24 +65,19 @@ def export_openvino(
         for one in (path, weights_path(path)):
             files.refuse_existing(one, overwrite)
     files.make_folder(out_dir, "--out")
-    per_pixel = 0.0 if None not in size else bytes_per_pixel(model, config.inference)
-    description = Description(config, model.mean_rgb, size=size, bytes_per_pixel=per_pixel)
-    reference = fold_inference(model, config.inference, size)
-    graph = onnx_graph.convert(PortableNetwork(model, config.inference, size))
+    source = onnx_graph.Source(model, config, size)
     calibration = list(calibration)
     for name in format_names:
         path = openvino_path(out_dir, config, name)
         with tempfile.TemporaryDirectory() as folder:
-            source, written = os.path.join(folder, "network.onnx"), os.path.join(folder, "network.xml")
-            onnx.save(onnx_graph.to_int8(graph, calibration, name) if name == "openvino_int8" else graph, source)
+            graph_path, written = os.path.join(folder, "network.onnx"), os.path.join(folder, "network.xml")
+            int8 = name == "openvino_int8"
+            onnx.save(onnx_graph.to_int8(source.graph, calibration, name) if int8 else source.graph, graph_path)
             with native_messages.held_back():
-                converted = openvino.convert_model(source)
-            converted.set_rt_info(description.to_json(), _RT_INFO)
+                converted = openvino.convert_model(graph_path)
+            converted.set_rt_info(source.description.to_json(), _RT_INFO)
             openvino.save_model(converted, written, compress_to_fp16=False)
-            predict = _run(_compile(written, "f32"))
-            agreement = compare(
-                predict, lambda image: reference.answer(image[np.newaxis])[0].numpy(), pictures, name, FORMATS[name]
-            )
+            agreement = source.agreement(_run(_compile(written, "f32")), pictures, name, FORMATS[name])
             # The weights first: an .xml is never without them.
             _move(weights_path(written), weights_path(path))
             _move(written, path)

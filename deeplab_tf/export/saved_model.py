@@ -14,13 +14,13 @@ from deeplab_tf.config import Config
 from deeplab_tf.crf.mean_field import refine
 from deeplab_tf.crf.params import CrfParams
 from deeplab_tf.errors import UserError, in_short
-from deeplab_tf.export.checked import checked_encoded, checked_images
+from deeplab_tf.export.checked import checked_encoded, checked_files, checked_images
 from deeplab_tf.export.description import Description, Exported, Size
 from deeplab_tf.export.kind import Job, Kind
 from deeplab_tf.export.warm_up import write_warm_up
 from deeplab_tf.images.decode import decode_image
 from deeplab_tf.images.orientation_graph import orientation_in_graph, turned_in_graph
-from deeplab_tf.inference.labels import labels_in_graph, labels_of
+from deeplab_tf.inference.labels import labels_and_confidence_in_graph, labels_of
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import files
@@ -71,7 +71,8 @@ class _Servable(tf.Module):
 
     def _segment(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = self._answer(images)  # [B, H, W, K]
-        return {"labels": labels_in_graph(probabilities), "confidence": tf.reduce_max(probabilities, axis=-1)}
+        labels, confidence = labels_and_confidence_in_graph(probabilities)
+        return {"labels": labels, "confidence": confidence}
 
     def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": self._answer(images)}
@@ -83,13 +84,15 @@ class _Servable(tf.Module):
             file = checked_encoded(one)
             images = turned_in_graph(decode_image(file), orientation_in_graph(file))[tf.newaxis]
             images.set_shape([1, *self._size, 3])  # checked where it is answered
-            labels = labels_in_graph(self._answer(images))[0]  # [H, W]
+            labels = labels_and_confidence_in_graph(self._answer(images))[0][0]  # [H, W]
             colours = tf.gather(palette, tf.cast(labels, tf.int32))
             return tf.io.encode_png(labels[..., tf.newaxis]), tf.io.encode_png(colours)
 
         text = tf.TensorSpec([], tf.string)
         # Sizes may differ, so there is no batch.
-        labels, colours = tf.map_fn(segment, encoded, fn_output_signature=(text, text), parallel_iterations=1)
+        labels, colours = tf.map_fn(
+            segment, checked_files(encoded), fn_output_signature=(text, text), parallel_iterations=1
+        )
         return {"labels_png": labels, "colour_png": colours}
 
     def _encoded_rest(self, encoded: tf.Tensor) -> dict[str, tf.Tensor]:

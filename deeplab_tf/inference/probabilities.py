@@ -14,7 +14,7 @@ from deeplab_tf.config import InferenceConfig
 from deeplab_tf.images.files import ImageLike, pixels_of
 from deeplab_tf.inference.fold import FoldedFunction, fold_weights
 from deeplab_tf.inference.scores import PLAIN, build_scores, count_classes, score_at_once
-from deeplab_tf.layers import winograd
+from deeplab_tf.layers import forward_only, winograd
 from deeplab_tf.networks.deeplab import DeepLab
 from deeplab_tf.runtime import memory
 
@@ -72,7 +72,7 @@ def fold_inference(
     Raises:
         UserError: tiles that overlap so much that they cannot be moved.
     """
-    with winograd.allowed(options.winograd):
+    with forward_only.wanted(), winograd.allowed(options.winograd):
         return fold_weights(build_inference(model, options, size))
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import keras
 import tensorflow as tf
 
-from deeplab_tf.layers import portable, winograd
+from deeplab_tf.layers import forward_only, portable, winograd
 from deeplab_tf.layers.resize import spatial_shape
 from deeplab_tf.layers.winograd import USUAL_CELLS
 
@@ -83,8 +83,8 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
         implementation: "deinterlace" (Sec. 3.1); "dilated", TensorFlow's own dilated convolution; or "auto", the
             first, but the second where that was measured to be faster: on CPUs only forward, for inference (a training
             step in bfloat16 is faster with the first); on GPUs in bfloat16, forward and backward. Where
-            `winograd.allowed`, any of them may be computed by `winograd.conv2d`; where `portable.wanted`, all of them
-            are computed by `portable.conv2d`.
+            `forward_only.wanted`, the first is "auto"; where `winograd.allowed`, any of them may be computed by
+            `winograd.conv2d`; where `portable.wanted`, all of them are computed by `portable.conv2d`.
 
     Returns:
         Same dtype as x, [B, H, W, F].
@@ -101,9 +101,10 @@ def atrous_conv2d(x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: st
     if rate == 1 or implementation == "dilated":
         return _dilated(x, kernel, rate)
     form = _form(x, kernel, rate)
-    if implementation == "auto" and _dilated_is_faster(x, kernel, rate, form):
+    forward = forward_only.is_wanted()
+    if (implementation == "auto" or forward) and _dilated_is_faster(x, kernel, rate, form):
         # On CPUs the gradient of TensorFlow's dilated convolution is slow.
-        return _dilated(x, kernel, rate) if _on_gpu() else _forward_by(_dilated, form, x, kernel, rate)
+        return _dilated(x, kernel, rate) if _on_gpu() or forward else _forward_by(_dilated, form, x, kernel, rate)
     if form is _sum_of_taps and x.dtype == tf.bfloat16 and _phase_cells(x, rate) > SMALL_PHASE_CELLS_BFLOAT16:
         return _forward_by(_convolve_phases, form, x, kernel, rate)
     return form(x, kernel, rate)

@@ -6,6 +6,7 @@ is convolved by itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -25,7 +26,11 @@ from deeplab_tf.layers.resize import spatial_shape
 
 
 def atrous_depthwise_conv2d(
-    x: tf.Tensor, kernel: tf.Tensor, rate: int, implementation: str = "deinterlace"
+    x: tf.Tensor,
+    kernel: tf.Tensor,
+    rate: int,
+    implementation: str = "deinterlace",
+    finish: Callable[[tf.Tensor], tf.Tensor] = lambda y: y,
 ) -> tf.Tensor:
     """Convolves each channel with its own kernels, whose taps are `rate` cells apart; stride 1.
 
@@ -37,6 +42,8 @@ def atrous_depthwise_conv2d(
         rate: r >= 1, in feature-map cells.
         implementation: "deinterlace" (Sec. 3.1), or "dilated", TensorFlow's own dilated convolution; "auto" is the
             first. Where `portable.wanted`, all of them are computed by `portable.depthwise_conv2d`.
+        finish: what is done to each cell of the result by itself, such as adding a bias. Phases are finished before
+            they are interlaced: TensorFlow then computes it within the convolution.
 
     Returns:
         Same dtype as x, [B, H, W, C*m].
@@ -47,14 +54,14 @@ def atrous_depthwise_conv2d(
     x = feature_map(x, rate)
     check_implementation(implementation)
     if rate == 1 and not portable.is_wanted():
-        return depthwise_conv2d_same(x, kernel)
+        return finish(depthwise_conv2d_same(x, kernel))
     if rate > 1 and not all(size % 2 for size in kernel.shape[:2]):
         raise ValueError(f"an atrous depthwise kernel has odd sides, got {kernel.shape[0]}x{kernel.shape[1]}.")
     if portable.is_wanted():
-        return portable.depthwise_conv2d(x, kernel, rate=rate)
+        return finish(portable.depthwise_conv2d(x, kernel, rate=rate))
     if implementation == "dilated":
-        return tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate])
-    phases = depthwise_conv2d_same(deinterlace(x, rate), kernel)
+        return finish(tf.nn.depthwise_conv2d(x, kernel, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate]))
+    phases = finish(depthwise_conv2d_same(deinterlace(x, rate), kernel))
     return interlace(phases, rate, *spatial_shape(x))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -49,7 +49,7 @@ class _FrozenBatchNorm(keras.layers.Layer):
         stride: 1 or 2; rate > 1 needs stride 1.
         rate: of the atrous convolution.
         epsilon: added to the variance.
-        activation: of the result, as for `keras.layers.Conv2D`; None for none.
+        activation: of each cell of the result by itself, as for `keras.layers.Conv2D`; None for none.
         implementation: see `AtrousConv2D`.
         **kwargs: as for `keras.layers.Layer`.
     """
@@ -97,8 +97,12 @@ class _FrozenBatchNorm(keras.layers.Layer):
         scale = tf.convert_to_tensor(self.gamma) * tf.math.rsqrt(self.moving_variance + self.epsilon)
         bias = tf.cast(self.beta - self.moving_mean * scale, x.dtype)
         kernel = self._scaled(tf.convert_to_tensor(self.kernel), scale)
-        y = tf.nn.bias_add(self._convolve(x, tf.cast(kernel, x.dtype)), bias)
-        return y if self.activation is None else self.activation(y)
+
+        def finish(y: tf.Tensor) -> tf.Tensor:
+            y = tf.nn.bias_add(y, bias)
+            return y if self.activation is None else self.activation(y)
+
+        return self._convolve(x, tf.cast(kernel, x.dtype), finish)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns [B, ceil(H/stride), ceil(W/stride), C']; a side that is not known stays so."""
@@ -116,7 +120,7 @@ class _FrozenBatchNorm(keras.layers.Layer):
         return channels
 
     def _measure(self, x: tf.Tensor) -> None:
-        y = self._convolve(x, tf.cast(tf.convert_to_tensor(self.kernel), x.dtype))
+        y = self._convolve(x, tf.cast(tf.convert_to_tensor(self.kernel), x.dtype), lambda y: y)
         mean, variance = tf.nn.moments(tf.cast(y, tf.float32), [0, 1, 2])
         self.moving_mean.assign(mean)
         self.moving_variance.assign(variance)
@@ -125,7 +129,8 @@ class _FrozenBatchNorm(keras.layers.Layer):
         """Multiplies each output channel of the kernel."""
         raise NotImplementedError
 
-    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+        """Convolves, and finishes each cell of the result."""
         raise NotImplementedError
 
 
@@ -190,17 +195,17 @@ class ConvBatchNorm(_FrozenBatchNorm):
     def _scaled(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         return kernel * scale
 
-    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         if self.stride == 1:
-            return atrous_conv2d(x, kernel, self.rate, self.implementation)
+            return finish(atrous_conv2d(x, kernel, self.rate, self.implementation))
         if self.padding == "same" or self.kernel_size == 1:
             if portable.is_wanted():
-                return portable.conv2d(x, kernel, self.stride)
-            return tf.nn.conv2d(x, kernel, self.stride, padding="SAME")
+                return finish(portable.conv2d(x, kernel, self.stride))
+            return finish(tf.nn.conv2d(x, kernel, self.stride, padding="SAME"))
         # An operation of its own: with a padding in numbers the gradients of a convolution in bfloat16 take a
         # hundred times as long on CPUs.
         pad = [self.kernel_size // 2] * 2
-        return tf.nn.conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), kernel, self.stride, padding="VALID")
+        return finish(tf.nn.conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), kernel, self.stride, padding="VALID"))
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -229,9 +234,9 @@ class DepthwiseConvBatchNorm(_FrozenBatchNorm):
     def _scaled(self, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
         return kernel * scale[:, tf.newaxis]
 
-    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    def _convolve(self, x: tf.Tensor, kernel: tf.Tensor, finish: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         if self.stride == 1:
-            return atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation)
+            return atrous_depthwise_conv2d(x, kernel, self.rate, self.implementation, finish)
         if portable.is_wanted():
-            return portable.depthwise_conv2d(x, kernel, self.stride)
-        return tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME")
+            return finish(portable.depthwise_conv2d(x, kernel, self.stride))
+        return finish(tf.nn.depthwise_conv2d(x, kernel, [1, self.stride, self.stride, 1], padding="SAME"))

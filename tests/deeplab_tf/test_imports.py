@@ -44,7 +44,8 @@ ALLOWED_EVERYWHERE |= {
     "deeplab_tf.runtime.protobuf",
 }
 LEAVES = """
-    layers/winograd layers/portable layers/pooling layers/resize layers/dropout networks/normalization
+    layers/winograd layers/portable layers/forward_only layers/pooling layers/resize layers/dropout
+    networks/normalization
     crf/params crf/permutohedral
     training/losses training/optimizer evaluation/metrics images/visualize images/fit images/orientation inference/fold
     images/mean export/warm_up runtime/protobuf runtime/native_messages runtime/threads runtime/files batch/manifest
@@ -80,7 +81,7 @@ def test_a_leaf_imports_nothing_of_ours(leaf):
 
 
 def test_atrous_convolution_knows_only_a_faster_way_to_compute_it():
-    known = {"deeplab_tf.layers.portable", "deeplab_tf.layers.winograd", "deeplab_tf.layers.resize"}
+    known = {f"deeplab_tf.layers.{name}" for name in ("forward_only", "portable", "winograd", "resize")}
     assert own(ROOT / "deeplab_tf" / "layers" / "atrous.py", "deeplab_tf") == known
 
 

@@ -194,14 +194,20 @@ def test_a_fixed_size_is_the_only_one_that_is_taken(tmp_path):
         loaded.signatures["encoded"](images=tf.constant([png(picture(31, 41))]))
 
 
-BAD_PIXELS = {"four channels": (1, 41, 57, 4), "no batch": (41, 57, 3), "no rows": (1, 0, 57, 3), "a number": ()}
+BAD_PIXELS = {
+    "four channels": (1, 41, 57, 4),
+    "no batch": (41, 57, 3),
+    "no images": (0, 41, 57, 3),
+    "no rows": (1, 0, 57, 3),
+    "a number": (),
+}
 
 
-def requested(path, images):
+def requested(path, images, name="serving_default", output="labels"):
     """Asks as TensorFlow Serving does: the graph gets what came, and Python compares nothing beforehand."""
     with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph) as session:
-        signature = tf.compat.v1.saved_model.loader.load(session, ["serve"], path).signature_def["serving_default"]
-        feed, fetch = signature.inputs["images"].name, signature.outputs["labels"].name
+        signature = tf.compat.v1.saved_model.loader.load(session, ["serve"], path).signature_def[name]
+        feed, fetch = signature.inputs["images"].name, signature.outputs[output].name
         return session._make_callable_from_options(config_pb2.CallableOptions(feed=[feed], fetch=[fetch]))(images)[0]
 
 
@@ -214,6 +220,28 @@ def test_pixels_that_are_no_images_are_refused_with_what_was_expected(tiny_expor
     with pytest.raises(tf.errors.InvalidArgumentError, match=says):
         tf.saved_model.load(tiny_export).signatures["probabilities"](images=tf.constant(images))
     assert requested(tiny_export, np.zeros((2, 41, 57, 3), np.uint8)).shape == (2, 41, 57)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_of_another_type_are_refused_with_the_type_that_was_expected(tiny_export, dtype):
+    images = np.zeros((1, 41, 57, 3), dtype)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Type mismatch: actual \w+ vs\. expect uint8"):
+        requested(tiny_export, images)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="was expected to be a uint8 tensor"):
+        tf.saved_model.load(tiny_export).signatures["probabilities"](images=tf.constant(images))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1)])
+@pytest.mark.parametrize("name", ["encoded", "encoded_rest"])
+def test_files_that_are_no_batch_are_refused_with_what_was_expected(tiny_export, name, shape):
+    files = np.full(shape, png(picture(9, 9)), object)
+    output = "labels_png_bytes" if name == "encoded_rest" else "labels_png"
+    says = r"images: expected string \[batch\], the bytes of JPEG or PNG files; got shape"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=says):
+        requested(tiny_export, files, name, output)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=says):
+        tf.saved_model.load(tiny_export).signatures[name](images=tf.constant(files))
+    assert requested(tiny_export, files.reshape([1]), name, output).shape == (1,)
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a and so on", b"no image"])

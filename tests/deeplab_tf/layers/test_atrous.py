@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_tf.layers import atrous
+from deeplab_tf.layers import atrous, forward_only
 from deeplab_tf.layers.atrous import AtrousConv2D, atrous_conv2d, deinterlace, interlace
+from deeplab_tf.layers.conv_batch_norm import DepthwiseConvBatchNorm
 from tests.references import slow_atrous_conv2d
 
 KERNELS = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5), (7, 7), (3, 4)]
@@ -139,6 +140,33 @@ def test_auto_convolves_by_dilation_where_that_is_faster_and_never_uses_its_grad
     for one, other in zip(results, expected, strict=True):
         one, other = (tf.cast(t, tf.float32).numpy() for t in (one, other))
         np.testing.assert_allclose(one, other, rtol=0, atol=4 * EPSILON[dtype] * np.abs(other).max())
+
+
+@pytest.mark.parametrize(("dtype", "dilated"), [("float32", False), ("bfloat16", True)])
+def test_a_graph_that_only_runs_forward_takes_the_faster_form_whatever_is_chosen(dtype, dilated):
+    x, kernel = normal(1, 41, 41, 8, dtype=dtype), normal(3, 3, 8, 6, seed=1, dtype=dtype)
+    function = tf.function(lambda x: atrous_conv2d(x, kernel, 8, "deinterlace"))
+    with forward_only.wanted():
+        concrete = function.get_concrete_function(x)
+    rates = [op.get_attr("dilations")[1] for op in concrete.graph.get_operations() if op.type == "Conv2D"]
+    assert (8 in rates) == dilated
+    assert_equals_reference(concrete(x), x, kernel, 8)
+
+
+@pytest.mark.parametrize("size", [(9, 11), (None, None)])
+def test_the_phases_of_a_depthwise_convolution_are_finished_before_they_are_interlaced(size):
+    x, layer = normal(1, 9, 11, 4), DepthwiseConvBatchNorm(3, rate=2, epsilon=1e-3, activation="relu6")
+    layer.build(x.shape)
+    for number, weight in enumerate((layer.gamma, layer.beta, layer.moving_mean)):
+        weight.assign(4 * normal(4, seed=number))
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec([None, *size, 4])).graph
+    after = [op.type for op in graph.get_operations() if op.type in ("BatchToSpaceND", "BiasAdd", "Relu6")]
+    assert after == ["BiasAdd", "Relu6", "BatchToSpaceND"]
+    scale = np.asarray(layer.gamma) / np.sqrt(np.float32(1 + 1e-3))
+    plain = tf.nn.depthwise_conv2d(x, layer.kernel, [1] * 4, "SAME", dilations=[2, 2])
+    expected = np.clip(plain * scale + np.asarray(layer.beta) - np.asarray(layer.moving_mean) * scale, 0, 6)
+    assert (expected == 0).any() and (expected == 6).any()
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
 
 
 def test_auto_deinterlaces_large_kernels_in_bfloat16_too():
