@@ -1,7 +1,7 @@
 """What training changes in an example at random: pure functions of a seed.
 
 The paper's recipes scale, crop and mirror (Sec. 4). A continuous range of scales, crops over objects and other colours
-are off unless asked for.
+are off by default.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def augment(
         scales: factors to choose from with equal chances; empty: no scaling. Sizes are rounded to whole pixels.
         scale_range: (smallest, largest) factor, all between them with equal chances, instead of `scales`; or empty.
         foreground_crops: probability, 0..1, that a crop is laid over an object, see `foreground_start`.
-        background: the class that is no object; None where all are.
+        background: the class that is not an object; None if all are.
         colour_jitter: strengths, see `jitter_colours`; empty: none.
         mean_rgb: padding of the image, levels 0..255.
         mirror: whether to mirror with probability 1/2.
@@ -104,7 +104,7 @@ def foreground_start(
         size: int32 [2], height and width of the crop, at most H and W.
         seed: int32 [2].
         otherwise: int32 [2], the answer for an image without objects.
-        background: the class that is no object; None where all are.
+        background: the class that is not an object; None if all are.
 
     Returns:
         int32 [2], first row and column.

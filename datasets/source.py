@@ -40,7 +40,7 @@ class Source:
         ignore_label: the mask value, 0..65535, of pixels that are not to count; stored as 255. None where no flag says
             so. 255 itself never counts.
         val_fraction: share of the images, in (0, 1), that becomes val where no split files exist.
-        split_names: the splits asked for; empty for all there are.
+        split_names: the requested splits; empty for all that exist.
         sbd_root: the folder of SBD, where it is not below root.
         year: the year of the data set, where root has several; 0 for the only one.
         values: the mask value of each class, in the order of the classes; empty for 0, 1, 2, ...

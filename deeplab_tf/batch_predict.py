@@ -5,12 +5,12 @@ r"""Labels an archive of images with Apache Beam, on this machine or on many.
     python -m deeplab_tf.batch_predict --model=... --images='gs://mine/data/train-*.tfrecord' --out=gs://mine/answers \
         --format=tfrecord --runner=DataflowRunner --project=... --region=... --temp_location=gs://mine/tmp
 
-The answers are those of predict.py. For photos/a/cat.jpg it writes answers/a/cat.png, a palette PNG whose values are
+The results equal those of predict.py. For photos/a/cat.jpg it writes answers/a/cat.png, a palette PNG whose values are
 the class indices. OUT/manifest.jsonl has a line for each image, OUT/failures.jsonl one for each that could not be read,
-with the reason; then the exit status is 1. Interrupted or killed, the same command does what is missing.
+with the reason; the exit status is then 1. After an interruption, repeat the command to label the rest.
 
-It needs requirements-beam.txt. docs/scale.md says what to set for Flink, Spark and Dataflow. All flags of Beam and its
-runners are taken too.
+It needs requirements-beam.txt. docs/scale.md says what to set for Flink, Spark and Dataflow. The command also accepts
+all flags of Beam and its runners.
 """
 
 from __future__ import annotations
@@ -63,27 +63,36 @@ def main(arguments: list[str]) -> int:
         f"{counters['network_milliseconds'] / 1000:.1f} s, CRF {counters['crf_milliseconds'] / 1000:.1f} s"
     )
     if failures:
-        print("\n".join([f"{len(failures)} not:", *map(str, failures[:_MOST_SHOWN])]), file=sys.stderr)
-        print(f"all of them: {out}/{FAILURES}", file=sys.stderr)
+        print("\n".join([f"{len(failures)} not labelled:", *map(str, failures[:_MOST_SHOWN])]), file=sys.stderr)
+        print(f"the full list: {out}/{FAILURES}", file=sys.stderr)
     return 1 if failures else 0
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("model", "", "What export.py wrote: OUT/saved_model/1.")
+    flags.DEFINE_string("model", "", "The SavedModel that export.py wrote: OUT/saved_model/1.")
     flags.DEFINE_string(
         "images",
         "",
-        "A folder of images, or a pattern, in quotes: * stops at a slash, ** does not. TFRecord files (.tfrecord) of"
-        " datasets.convert too.",
+        "A folder of images, a pattern in quotes (* stops at a slash, ** does not), or TFRecord files (.tfrecord) of"
+        " datasets.convert.",
     )
-    flags.DEFINE_string("out", "", "Folder for the answers. Paths may be of any file system that Beam knows: gs://...")
+    flags.DEFINE_string(
+        "out", "", "Folder for the results. Paths may be on any file system that Beam supports: gs://..."
+    )
     flags.DEFINE_bool("crf", False, "Refine with the dense CRF.")
-    flags.DEFINE_enum("format", "png", ["png", "tfrecord"], "Write a PNG for each image, or TFRecord files of PNGs.")
+    flags.DEFINE_enum("format", "png", ["png", "tfrecord"], "Write one PNG per image, or TFRecord files of PNGs.")
     flags.DEFINE_integer(
-        "images_per_block", 100, "Images that are done, and noted as done, in one piece.", lower_bound=1
+        "images_per_block",
+        100,
+        "Images per unit of work. A run that was interrupted repeats unfinished units.",
+        lower_bound=1,
     )
-    flags.DEFINE_integer("batch_size", 4, "Images of one size that the network sees at once, at most.", lower_bound=1)
-    flags.DEFINE_string("runner", "DirectRunner", "DirectRunner is this machine. FlinkRunner, DataflowRunner, ...")
+    flags.DEFINE_integer(
+        "batch_size", 4, "Largest number of images of one size that the network processes at once.", lower_bound=1
+    )
+    flags.DEFINE_string(
+        "runner", "DirectRunner", "Beam runner: DirectRunner (this machine), FlinkRunner, DataflowRunner, ..."
+    )
 
 
 if __name__ == "__main__":

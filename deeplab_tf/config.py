@@ -221,7 +221,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InferenceConfig:
-    """How a network is asked. Evaluation, prediction and export take it from here, so that they agree.
+    """How a network is run. Evaluation, prediction and export take it from here, so that they agree.
 
     The scales of the input are the network's: `ModelConfig.scales`.
 
@@ -257,7 +257,7 @@ class InferenceConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """An experiment: network, training, solver, how it is asked and refined, and the data set once it is known."""
+    """An experiment: network, training, solver, inference, CRF, and the data set once it is known."""
 
     experiment: str
     model: ModelConfig = ModelConfig()

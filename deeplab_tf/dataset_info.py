@@ -54,7 +54,7 @@ def pascal_palette(num_colours: int) -> tuple[tuple[int, int, int], ...]:
 
 
 def require_fields(fields: Any, what: str, names: Iterable[str] = ()) -> None:
-    """Raises ValueError where what came from JSON is no object with these fields; `what` is its name in the message."""
+    """Raises ValueError if the value from JSON is not an object with these fields; `what` names it in the message."""
     if not isinstance(fields, dict):
         raise ValueError(f"{what} should be an object of named fields, it is {fields!r:.60}")
     missing = [name for name in names if name not in fields]

@@ -85,7 +85,7 @@ def define(workdir: bool = True, weights: bool = True) -> None:
 
 
 def inference_changed() -> list[str]:
-    """Returns the flags that were given of those that say how the network is asked, such as ["--flip"]."""
+    """Returns the flags that were given of those that change how the network is run, such as ["--flip"]."""
     return [f"--{name}" for name in ("scales", *_INFERENCE) if flags.FLAGS[name].value is not None]
 
 
@@ -97,7 +97,7 @@ def refuse_settings(reasons: Mapping[str, str], but: Sequence[str] = ()) -> None
         but: settings of these sections that have one.
 
     Raises:
-        UserError: such a setting was given.
+        UserError: one of these settings was given.
     """
     for assignment in flags.FLAGS["set"].value or []:
         name = assignment.partition("=")[0].strip()
@@ -107,7 +107,7 @@ def refuse_settings(reasons: Mapping[str, str], but: Sequence[str] = ()) -> None
 
 
 def configure(config: Config) -> Config:
-    """Applies --set and the flags that say how the network is asked.
+    """Applies --set and the flags that change how the network is run.
 
     Raises:
         UserError: a setting that does not exist or has no effect, or a value that does not fit.
@@ -153,7 +153,7 @@ def load(workdir: str, info_of: Callable[[str], DatasetInfo], precision: str | N
 
     values = flags.FLAGS
     if bool(workdir) == bool(values.weights):
-        raise UserError("name a workdir of train.py, or --weights=FILE --experiment=NAME --dataset=NAME instead of it.")
+        raise UserError("give a workdir of train.py, or --weights=FILE --experiment=NAME --dataset=NAME instead.")
     if workdir:
         workdir = shipped.folder_or_path(workdir)
         known = f"{workdir} says itself what it holds"

@@ -21,7 +21,7 @@ def pages() -> list[Path]:
 
 
 def linked_files(page: Path) -> list[Path]:
-    """Returns what a page links to or shows beside other pages, relative to the repository; text in code is no link.
+    """Returns what a page links to or shows beside other pages, relative to the repository; text in code is not a link.
 
     Raises:
         FileNotFoundError: a link leads nowhere.

@@ -377,3 +377,4 @@ def test_tensorflow_hears_that_weights_are_frozen_only_where_nothing_trains(monk
 def test_help_names_the_flags_and_exits_0(script):
     done = command(script, "--help")
     assert "--set" in done.stdout and not done.stderr
+    assert "Can be repeated." in done.stdout and "repeat this option" not in done.stdout

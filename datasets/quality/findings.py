@@ -27,7 +27,7 @@ _SPLIT_IGNORED = 0.5
 _THIN_INTERIOR = 0.1
 # Labels that a person or a nearest-neighbour resize made have next to no pixels that differ from all neighbours.
 _LONELY = 0.005
-# Images whose brightest pixels stay below this level, where at least such a share of them does.
+# Images whose brightest pixels stay below this level, if at least this share of them does.
 _DARK = 24
 _MANY_DARK = 0.5
 # Labels that fit turned images: such a share of the images, or two.
@@ -400,8 +400,8 @@ def _balance(info: DatasetInfo, split: SplitStatistics) -> list[Finding]:
     if split.count < _FEW_TO_TRAIN:
         found.append(
             Finding(
-                f"{split.name} has {split.count} images: expect a network that knows these by heart. Fewer updates"
-                " (--set=train.iterations=500), --set=train.scale_range=0.5,2 and more images help."
+                f"{split.name} has {split.count} images, so the network may overfit. More images help most;"
+                " --set=train.scale_range=0.5,2 helps too, and --eval_split=val keeps the best weights for --best."
             )
         )
     return found

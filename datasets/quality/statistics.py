@@ -26,7 +26,7 @@ from .pictures import SIDE, Look, look
 # Records that wait for a thread: enough that none is idle, and few beside a data set's.
 _BLOCK = 1024
 
-# What Pillow and OpenCV raise for bytes that are no picture.
+# What Pillow and OpenCV raise for bytes that are not a picture.
 _UNDECODABLE = (OSError, SyntaxError, ValueError, cv2.error, Image.DecompressionBombError)
 
 
@@ -200,7 +200,7 @@ def decode_labels(encoded: bytes) -> np.ndarray:
     """
     labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED) if encoded else None
     if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
-        raise ValueError("its labels are no 8-bit grey PNG")
+        raise ValueError("its labels are not an 8-bit grey PNG")
     return labels
 
 

@@ -105,7 +105,7 @@ def field(path: str | os.PathLike[str], struct_object: Any, name: str) -> np.nda
     """Returns a field of one struct.
 
     Raises:
-        UserError: it is no struct, or has no such field; `path` names the file.
+        UserError: it is not a struct, or lacks the field; `path` names the file.
     """
     value = getattr(struct_object, name, None)
     if value is None or name not in getattr(struct_object, "_fieldnames", ()):
@@ -119,7 +119,7 @@ def only_struct(path: str | os.PathLike[str], structs: np.ndarray) -> Any:
     """Returns the struct of a 1x1 struct array.
 
     Raises:
-        UserError: there is another number of them, or they are no structs.
+        UserError: their number differs, or they are not structs.
     """
     if structs.size != 1 or structs.dtype != object:
         raise UserError(
@@ -141,7 +141,7 @@ def label_map(path: str | os.PathLike[str], values: np.ndarray, highest: int) ->
         int64 [H, W], 0..highest.
 
     Raises:
-        UserError: it is no map of whole numbers in this range.
+        UserError: it is not a map of whole numbers in this range.
     """
     if values.ndim != 2 or values.dtype.kind not in "buif" or not values.size:
         raise UserError(

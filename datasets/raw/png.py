@@ -94,7 +94,7 @@ def _grey(width: int, height: int, compressed: bytes) -> bytes:
 
 
 def read_chunks(data: bytes) -> list[tuple[bytes, bytes]] | None:
-    """Returns (name, content) of each chunk up to the end; None if the file is no PNG or damaged.
+    """Returns (name, content) of each chunk up to the end; None if the file is damaged or not a PNG.
 
     Pillow takes some damaged files, without the last chunk or with a wrong checksum; TensorFlow takes none.
     """

@@ -5,7 +5,7 @@ Layout, below --root, with YEAR 2014 or 2017 (--year where both are there):
     annotations/instances_{train,val}YEAR.json
     {train,val}YEAR/FILE.jpg
 
-An image is taken if it shows an object of VOC's 20 classes that is no crowd. What is in front of what COCO does not
+An image is taken if it shows an object of VOC's 20 classes that is not a crowd. What is in front of what COCO does not
 say: objects are painted by area, the largest first, so that a bottle stays in front of its table. Objects of other
 classes are background, or part of what they lie on, as in VOC. A region annotated as a crowd of one of the
 classes is ignored, except where an object is drawn in it.
@@ -49,7 +49,7 @@ _TOLERANCE_PIXELS = 2.0
 
 
 def resolve(source: Source) -> tuple[str, Source]:
-    """Returns the data set that reads this folder: "folder" where its JSON has categories of its own.
+    """Returns the data set that reads this folder: "folder" where its JSON has its own categories.
 
     Raises:
         UserError: there is no annotation file.

@@ -73,7 +73,7 @@ def info(source: Source) -> DatasetInfo:
 
 
 def splits(source: Source) -> list[str]:
-    """Returns the splits that are written without being asked for: train and val."""
+    """Returns the splits that are written by default: train and val."""
     del source
     return list(NUM_IMAGES)
 

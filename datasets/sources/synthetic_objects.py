@@ -1,4 +1,4 @@
-"""The six things that the synthetic data set draws, each on a square canvas of its own.
+"""The six things that the synthetic data set draws, each on its own square canvas.
 
 Every `draw_*` function paints one object upright, as large as the canvas allows, and returns RGBA bytes; the
 caller scales, turns and places it. Positions inside a canvas are unit coordinates: x to the right and y down,

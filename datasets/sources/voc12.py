@@ -84,7 +84,7 @@ _AUGMENTED_SPLITS = ("trainaug", "trainvalaug")
 def resolve(source: Source) -> tuple[str, Source]:
     """Returns the data set that reads these folders: "folder" where a file beside them names other classes.
 
-    Tools export users' own classes in VOC's folders. Their index 1 is no aeroplane.
+    Tools export users' own classes in VOC's folders. Their index 1 is not an aeroplane.
 
     Raises:
         UserError: no VOC 2012 folder below the root, or the file of classes is none.
@@ -171,7 +171,7 @@ def example(source: Source, split: str, image_id: str) -> Example:
     return raw_files.read_example(image_id, image_path, mask_path, INFO.num_classes, palette=_ALL_COLOURS)
 
 
-@functools.lru_cache(maxsize=8)  # `example` asks for it each time
+@functools.lru_cache(maxsize=8)  # `example` calls it each time
 def _root(source: Source) -> Path:
     """Returns the VOC2012 folder."""
     if not source.root:
@@ -188,7 +188,7 @@ def _root(source: Source) -> Path:
     )
 
 
-@functools.lru_cache(maxsize=8)  # `example` asks for it each time
+@functools.lru_cache(maxsize=8)  # `example` calls it each time
 def _ids_with_own_mask(source: Source) -> frozenset[str]:
     """Returns the ids of VOC's train and val: a mask of theirs that is missing is not to be had from SBD."""
     lists = [_lists(source) / f"{split}.txt" for split in ("train", "val")]

@@ -49,7 +49,7 @@ class ShardFile:
 
     def __post_init__(self) -> None:
         if not _SHARD_NAME.fullmatch(self.name):
-            raise ValueError(f"{self.name!r:.200} is no name of a shard")
+            raise ValueError(f"{self.name!r:.200} is not the name of a shard")
         for length in self.record_bytes:
             if type(length) is not int or not FRAME_BYTES <= length < _LONGEST_RECORD:
                 raise ValueError(f"{self.name} has a record of {length!r:.60} bytes")
@@ -188,7 +188,7 @@ def read_manifest(data_dir: str | os.PathLike[str], check_sizes: bool = True) ->
 
     Args:
         data_dir: folder written by `datasets.convert`.
-        check_sizes: False leaves it at the manifest: whoever reads around damaged records finds out about the files.
+        check_sizes: False checks the manifest only, for readers that skip damaged records and find out about the files.
 
     Raises:
         UserError: the folder, the manifest or a shard is missing, damaged, or of another format version.

@@ -131,9 +131,9 @@ def _contents(message: bytes, field: int) -> list[bytes]:
                 start += shift + 1
                 break
         else:
-            raise ValueError("the record is no tf.train.Example")
+            raise ValueError("the record is not a tf.train.Example")
         if start + length > len(message):
-            raise ValueError("the record is no tf.train.Example: it ends in the middle of a value")
+            raise ValueError("the record is not a tf.train.Example: it ends in the middle of a value")
         if tag == field << 3 | 2:
             found.append(message[start : start + length])
         position = start + length

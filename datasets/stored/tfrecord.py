@@ -38,7 +38,8 @@ __all__ = [
 ]
 
 
-# What TensorFlow says of a record that is no example, image or label map. It quotes the record, which may be no text.
+# TensorFlow's errors for a record that is not an example, image or label map. They quote the record, which may be
+# binary.
 _UNREADABLE = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 

@@ -103,7 +103,7 @@ def run_job(
 
     Args:
         inputs: what is to be segmented.
-        request: what is asked of each image.
+        request: what is done with each image.
         description: what the model says of itself.
         options: Beam's.
         images_per_block: how many images are written, and noted as done, in one piece.

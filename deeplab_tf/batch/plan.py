@@ -87,7 +87,7 @@ def record_png_name(path: str, root: str, image_id: str) -> str:
         image_id: the image's name there.
 
     Raises:
-        ValueError: the id is no name of a file in that folder.
+        ValueError: the id does not name a file in that folder.
     """
     parts = image_id.split("/")
     if not image_id or "\\" in image_id or "\0" in image_id or any(part in ("", ".", "..") for part in parts):
@@ -174,7 +174,7 @@ def find_missing(inputs: Iterable[str], done: Iterable[Entry]) -> Missing:
 def make_blocks(missing: Missing, images_per_block: int, taken: Collection[int]) -> list[Block]:
     """Deals missing inputs to blocks.
 
-    New inputs come first, in order, in blocks of so many; then, in blocks of their own, those that failed. The blocks
+    New inputs come first, in order, in blocks of so many; then, in separate blocks, those that failed. The blocks
     get the numbers that are free, in order. So, after a kill, the blocks are those that the run had still to do: all
     of its blocks are full, except the last one.
 

@@ -52,7 +52,7 @@ def list_files(pattern: str) -> list[str]:
 
 
 def exists(path: str) -> bool:
-    """Says whether there is such a file.
+    """Says whether the file exists.
 
     Raises:
         UserError: the file system is not known or cannot be read.

@@ -1,6 +1,6 @@
 """Trains a DeepLabv2, or resumes a training: the same command continues where the last one stopped.
 
-  python train.py --experiment=vgg16_large_fov --data_dir=data/voc12 --workdir=runs/large_fov
+  python train.py --experiment=efficientnet_lite0_aspp --data_dir=data/mine --workdir=runs/mine --eval_split=val
 
 The data come from `python -m datasets.convert`. Progress is shown here and in TensorBoard. The trained network
 is WORKDIR/model.weights.h5; eval.py, predict.py and export.py take the WORKDIR. After Ctrl-C or SIGTERM, the
@@ -12,7 +12,11 @@ from absl import flags
 from deeplab_tf.runtime.command_line import run
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("experiment", "", "Network and solver, such as vgg16_large_fov or resnet101_aspp_msc.")
+flags.DEFINE_string(
+    "experiment",
+    "",
+    "Network and solver, such as efficientnet_lite0_aspp or resnet101_aspp; --list_experiments shows all.",
+)
 flags.DEFINE_bool("list_experiments", False, "Show the experiments: network, weights, and for whom each is. Then stop.")
 flags.DEFINE_string(
     "config",
@@ -48,7 +52,7 @@ flags.DEFINE_bool(
     False,
     "Run every step once, estimate the memory, disk space and time of the whole training, and leave nothing behind.",
 )
-flags.DEFINE_bool("other_data", False, "Continue a workdir that was trained on other images, too.")
+flags.DEFINE_bool("other_data", False, "Continue a workdir even if it was trained on other images.")
 flags.DEFINE_bool("skip_damaged", False, "Leave damaged records out and count them, instead of stopping at one.")
 flags.DEFINE_enum(
     "strategy", "auto", ["auto", "one_device", "mirrored", "multi_worker"], "How devices are used (tf.distribute)."
@@ -56,8 +60,8 @@ flags.DEFINE_enum(
 flags.DEFINE_multi_string(
     "set",
     [],
-    "section.field=value: change a setting of model, train, optimizer or crf. Can be repeated. "
-    "Example: --set=train.batch_size=4 --set=optimizer.base_lr=0.0005",
+    "section.field=value: change a setting of model, train, optimizer or crf, such as train.batch_size=4 "
+    "(docs/settings.md lists all).",
 )
 
 

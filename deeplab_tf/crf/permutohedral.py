@@ -281,7 +281,7 @@ def _corner_offsets(dims: int) -> np.ndarray:
 
 
 def _pack_keys(cells: list[tf.Tensor], order: tf.Tensor) -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
-    """Gives each lattice point of a class a number of its own.
+    """Numbers the lattice points of a class.
 
     Returns:
         keys: for each class int64 [N], the corners of that class.

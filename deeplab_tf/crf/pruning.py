@@ -80,7 +80,7 @@ def choose_labels(by_class: tf.Tensor, limits: Limits, multiple: int = 1) -> tf.
     Args:
         by_class: float32 [K, N], the probabilities of N pixels; K known while tracing.
         limits: which may be left out.
-        multiple: they are left out in such a way that this many, or a multiple, stay; or all.
+        multiple: the number of labels that stay is a multiple of this, or all stay.
 
     Returns:
         int32 [L], 1 <= L <= K: the classes kept, the likeliest first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ def line_chart(xs: Sequence[float], lines: Sequence[Line], x_title: str, y_title
         y_title: of the y axis.
 
     Returns:
-        An <svg> element, which is a file of its own, too.
+        An <svg> element, which is also a complete file.
     """
     known = [y for line in lines for y in line.values if y is not None] or [0.0]
     step = _nice_step(max(known) - min(known))
@@ -98,5 +99,9 @@ def _nice_step(span: float) -> float:
 
 
 def _ticks(xs: Sequence[float]) -> list[float]:
-    step = max(1, round(len(xs) / 8))
-    return [x for x in xs if x == xs[0] or x % step == 0]
+    """Some of the xs if they are whole numbers, otherwise the round numbers between the first and the last."""
+    if all(x == round(x) for x in xs):
+        step = max(1, round(len(xs) / 8))
+        return [x for x in xs if x == xs[0] or x % step == 0]
+    round_step = _nice_step(xs[-1] - xs[0])
+    return [number * round_step for number in range(math.ceil(xs[0] / round_step), int(xs[-1] // round_step) + 1)]

@@ -76,7 +76,7 @@ def evaluate(
         absent_as_zero: count a class in neither labels nor predictions as IoU 0, as the released VOC script does,
             instead of leaving it out of the mean.
         with_trimap: also score bands around boundaries, see the module `trimap`.
-        out_dir: gets metrics.json, panel.png, pictures/, and trimap.svg if that is asked for.
+        out_dir: gets metrics.json, panel.png, pictures/, and trimap.svg if requested.
 
     Returns:
         `metrics` holds ratios in 0..1, num_images and how many of the split were left out (num_left_out),

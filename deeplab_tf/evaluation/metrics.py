@@ -55,7 +55,7 @@ class ConfusionMatrix:
             predictions: integers of the same shape, 0..K-1 wherever the label is not the ignore label.
 
         Raises:
-            ValueError: the shapes differ, a value is no integer, or one is out of range.
+            ValueError: the shapes differ, a value is not an integer, or one is out of range.
         """
         labels, predictions = np.asarray(labels), np.asarray(predictions)
         if labels.shape != predictions.shape:

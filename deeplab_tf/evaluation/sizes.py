@@ -34,7 +34,7 @@ class ObjectSizes:
         """Adds an image.
 
         Args:
-            labels: integers [H, W], the truth; what is no class of the data set is in no object.
+            labels: integers [H, W], the truth; pixels of other values belong to no object.
             predicted: integers [H, W].
         """
         limits = [least for _, least in BOUNDS[1:]]

@@ -6,7 +6,7 @@ Boundaries are found in one of two ways:
     void     the pixels with the ignore label, which are a line around every object in PASCAL VOC, as in the released
              script. They are not in the band themselves.
     labels   where the label changes: pixels that touch another label, also at a corner, have distance 1, their
-             neighbours 2. Pixels with the ignore label are left out, and the step to one is no boundary.
+             neighbours 2. Pixels with the ignore label are left out, and the step to one does not count as a boundary.
 
 The first is taken for data where labels meet the ignore label more often than they meet each other.
 """

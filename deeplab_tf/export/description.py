@@ -20,7 +20,7 @@ class Description(NamedTuple):
     """What an exported model says of itself.
 
     Attributes:
-        config: network, classes and how it is asked.
+        config: network, classes and how it is run.
         crf: the dense CRF with `config.crf` is inside.
         size: the only height and width that it takes, or None for any.
         mean_rgb: the colour that the network takes for nothing: what smaller images are padded with.

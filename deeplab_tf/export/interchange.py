@@ -27,7 +27,7 @@ class PortableNetwork(tf.Module):
 
     Args:
         model: trained, float32.
-        options: how the network is asked.
+        options: how the network is run.
         size: height and width of the images, or None for any.
 
     Attributes:

@@ -104,7 +104,7 @@ def load_segmenter(
 
 
 def segmenter_of_network(model: DeepLab, config: Config, path: str = "the network") -> Loaded:
-    """Makes a segmenter of a trained network, asked as `config.inference` says."""
+    """Makes a segmenter of a trained network, run as `config.inference` says."""
     segmenter = Segmenter(build_predictor(model, config.inference), config.info, model=model)
     return Loaded(path, segmenter, config)
 

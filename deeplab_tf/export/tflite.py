@@ -91,7 +91,7 @@ def export_tflite(
 
     Args:
         model: trained, float32, its atrous convolutions by the implementation that the file is to have.
-        config: of the training; `config.inference` says how the network is asked.
+        config: of the training; `config.inference` says how the network is run.
         out_dir: the folder.
         format_name: of `FORMATS`: float32, float16 weights, int8 weights ("dynamic"), or int8 throughout.
         size: height and width, see `check_size`.

@@ -86,7 +86,7 @@ def pixels_of(image: ImageLike, name: StrPath = "the image", say: Say = warn) ->
     Args:
         image: an array uint8 [H, W, 3], RGB; a PIL image, as `decode_pixels` converts it; the bytes of an image file;
             or its path.
-        name: what messages call an image that is no path.
+        name: what messages call an image that is not a path.
         say: gets what is assumed of an image; by default it becomes a Python warning.
 
     Returns:
@@ -237,7 +237,7 @@ def open_image(
         limit: how large it may be; by default `pixel_limit`.
 
     Raises:
-        UserError: it is no image, has no pixels, or too many.
+        UserError: it is not an image, has no pixels, or too many.
     """
     limit = limit or pixel_limit()
     require_reader(data, name)
@@ -277,7 +277,7 @@ def pixel_limit() -> PixelLimit:
     """Returns how large an image may be: as many pixels as the environment variable says, or 100 million.
 
     Raises:
-        UserError: the variable is no number from 1 to 178,956,970, the most that TensorFlow decodes.
+        UserError: the variable is not a number from 1 to 178,956,970, the most that TensorFlow decodes.
     """
     text = os.environ.get(MAX_PIXELS, str(_DEFAULT_MAX_PIXELS))
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 1 <= int(text) <= _MOST_PIXELS):
@@ -285,7 +285,7 @@ def pixel_limit() -> PixelLimit:
     return PixelLimit(
         int(text),
         f"{int(text)} pixels",
-        "Cut it into smaller ones, or, if it is no damaged file, raise the limit:"
+        "Cut it into smaller ones, or, if the file is not damaged, raise the limit:"
         f" {MAX_PIXELS}=N in the environment, up to {_MOST_PIXELS}.",
     )
 

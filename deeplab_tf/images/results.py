@@ -182,6 +182,20 @@ def _join_shares(parts: Iterable[list[Any]], info: DatasetInfo) -> str:
     return text.getvalue()
 
 
+def _pixels_of(result: Segmented) -> np.ndarray:
+    return np.bincount(result.labels.ravel(), minlength=result.info.num_classes)[: result.info.num_classes]
+
+
+def _join_pixels(parts: Iterable[np.ndarray], info: DatasetInfo) -> str:
+    counts = np.array([*parts], np.int64).reshape(-1, info.num_classes)  # [images, K]
+    pixels, images = counts.sum(axis=0), (counts > 0).sum(axis=0)
+    total = max(int(pixels.sum()), 1)
+    text = io.StringIO()
+    rows = zip(info.class_names, pixels, (f"{share:.6f}" for share in pixels / total), images, strict=True)
+    csv.writer(text, lineterminator="\n").writerows([["class", "pixels", "share", "images"], *rows])
+    return text.getvalue()
+
+
 OF_EACH = {
     "labels": OfEach(".png", "class indices, a PNG with a palette", _write_labels),
     "indices": OfEach(
@@ -201,6 +215,12 @@ OF_EACH = {
 OF_ALL = {
     "coco": OfAll("coco.json", "the outlines of all regions of --classes, as COCO annotations", _coco_of, _join_coco),
     "shares": OfAll("shares.csv", "the share of each class in each image, 0..1", _shares_of, _join_shares),
+    "classes": OfAll(
+        "classes.csv",
+        "a row per class: its pixels in all images, their share (0..1), and how many images show the class",
+        _pixels_of,
+        _join_pixels,
+    ),
 }
 """What can be saved of all images together."""
 
@@ -259,7 +279,7 @@ class Results:
         """Writes all of an image, and keeps its parts of the tables; for any thread.
 
         Args:
-            name: that of the image's results, with slashes where they go to a folder of their own.
+            name: that of the image's results, with slashes where they go to their own folder.
             result: of the image.
 
         Raises:

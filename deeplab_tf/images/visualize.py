@@ -79,7 +79,7 @@ def draw_classes(image: np.ndarray, labels: np.ndarray, info: DatasetInfo) -> np
 
 
 def encode_layer_png(labels: np.ndarray, palette: Palette, background: int | None = 0) -> bytes:
-    """Draws what `overlay` lays over an image as a picture of its own, for viewers that mix the two themselves.
+    """Draws what `overlay` lays over an image as a separate picture, for viewers that mix the two themselves.
 
     Args:
         labels: integers [H, W], 0..255.
@@ -160,7 +160,7 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 
 def legend(class_names: Sequence[str], palette: Palette, width: int) -> np.ndarray:
-    """Draws a swatch and a name per class, in as many lines as the width asks for.
+    """Draws a swatch and a name per class, in as many lines as the width requires.
 
     Args:
         class_names: K names.

@@ -44,7 +44,7 @@ class FoldedFunction(tf.Module):
         weighty = _reached(graph, {inner.op.name for _, inner in graph.captures}) - varying
         needed, edges = _needed(graph, graph.outputs[0].op, weighty)
         values = self._evaluate(graph, edges)
-        # By position, because the names of tensors are no keys of a checkpoint.
+        # By position, because the names of tensors are not keys of a checkpoint.
         self.weights, self._positions = _store_each_once(edges, values)
         self._graph_def = _part_of(graph, needed)
         signature = [tf.TensorSpec(inputs[0].shape, inputs[0].dtype, name=inputs[0].op.name)]
@@ -77,7 +77,7 @@ def fold_weights(function: tf.types.experimental.PolymorphicFunction) -> FoldedF
         function: a tf.function with an input signature of one tensor and one tensor as its answer.
 
     Returns:
-        The folded function. It has weights of its own, and changes of the network's are not seen; but one with loops
+        The folded function. It has its own weights and does not follow changes of the network's; but one with loops
         is the function as it was.
 
     Raises:

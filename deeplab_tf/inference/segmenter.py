@@ -58,8 +58,8 @@ class Segmenter:
             Labels and probabilities, which can be plotted and saved.
 
         Raises:
-            ValueError: an array that is no image.
-            UserError: a file that is no whole image, an image that does not fit into memory, or a missing CRF backend.
+            ValueError: an array that is not an image.
+            UserError: a file that is not a whole image, an image that does not fit into memory, or a missing backend.
         """
         pixels = pixels_of(image)
         return self.finish(pixels, self.run_network(pixels))

@@ -1,4 +1,4 @@
-"""What a backbone says of itself besides its layers; everything else in the project asks it here."""
+"""What a backbone states about itself besides its layers; the rest of the project reads it here."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def translate(name: str, array: np.ndarray) -> Tensor | None:
         back as it is, and will match nothing; None for a name of another kind.
 
     Raises:
-        ValueError: what should be a weight is no floating-point number.
+        ValueError: what should be a weight is not a floating-point number.
     """
     if not re.match(r"_(blocks\.\d+\.|conv_stem\.|conv_head\.|bn[01]\.|fc\.)", name):
         return None

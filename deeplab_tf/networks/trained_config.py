@@ -22,7 +22,7 @@ def settle(trained: ModelConfig, wanted: ModelConfig, source: str, is_certain: b
 
     Args:
         trained: what the weights were trained with.
-        wanted: the settings asked for.
+        wanted: the requested settings.
         source: the workdir or file, for messages.
         is_certain: `trained` was written down by the training. If not, it is what an experiment says, and other
             settings may describe the file better: then they are printed, not refused.

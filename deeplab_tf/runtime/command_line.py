@@ -32,7 +32,7 @@ def _parse_flags(argv: Sequence[str], module: str, known_only: bool = False) -> 
     Args:
         argv: program and arguments.
         module: where the command's `main` is.
-        known_only: pass on what is no flag of the command.
+        known_only: pass on arguments that are not flags of this command.
     """
     program = os.path.basename(argv[0])
     if any(argument in _HELP for argument in argv[1:]):
@@ -69,7 +69,7 @@ def refuse_idle(reasons: Mapping[str, str]) -> None:
     """Refuses flags that were given and would change nothing.
 
     Args:
-        reasons: for each flag that has no effect now, why; a flag with its default value is no harm.
+        reasons: for each flag that has no effect now, why; a flag with its default value is accepted.
 
     Raises:
         UserError: one of them was given.
@@ -109,7 +109,9 @@ def _print_help(module: str) -> None:
     for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0] if module == "__main__" else module):
         default = (flag.default_as_str or "").strip("'\"") if flag.default not in (None, "", [], False) else ""
         print(f"  --{flag.name}" + (f" (default {default})" if default else ""))
-        for line in flag.help.splitlines():
+        # absl's own words for a flag that can be repeated are for programmers.
+        text = re.sub(r"\.?;\s*repeat this option to specify a list of values", ". Can be repeated.", flag.help)
+        for line in text.splitlines():
             print(textwrap.fill(line, width=100, initial_indent=" " * 6, subsequent_indent=" " * 6))
 
 
@@ -161,8 +163,8 @@ def run(
 ) -> None:
     """Runs a command: parses the flags, calls `main` and ends with the status of what happened.
 
-    With `takes_arguments`, `main` gets the list of what is no flag; without, there may be none. With
-    `takes_other_flags`, it gets what is no flag of its own; see `refuse_unknown`. Without `needs_tensorflow`, the
+    With `takes_arguments`, `main` gets the arguments that are not flags; without it, there may be none. With
+    `takes_other_flags`, it gets flags that it does not define; see `refuse_unknown`. Without `needs_tensorflow`, the
     seconds that its import takes are saved. `frozen_weights` is for commands in which no operation meets other weights
     than those of its first call: TensorFlow's convolutions are faster then, and wrong if it is not true.
 

@@ -120,7 +120,7 @@ def ending_with_the_others(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def _loss_behind(error: BaseException | None) -> BaseException | None:
-    """The error of TensorFlow's that led to another; Keras raises errors of its own in place of some."""
+    """The TensorFlow error that led to another error; Keras replaces some of them by its own."""
     while error is not None and not isinstance(error, _LOST):
         error = error.__cause__ or error.__context__
     return error

@@ -291,7 +291,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: see `parse_json`; or it is no UTF-8 text.
+        ValueError: see `parse_json`; or the text is not UTF-8.
     """
     with open(path, encoding="utf-8") as file:
         return parse_json(file.read())

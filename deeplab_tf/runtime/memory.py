@@ -12,7 +12,7 @@ import tensorflow as tf
 from deeplab_tf.errors import UserError, in_short
 
 SMALL_PIXELS = 4_000_000
-"""Whoever can hold the network can hold an image of so many pixels."""
+"""A machine that can hold the network can hold an image of so many pixels."""
 
 
 def require(

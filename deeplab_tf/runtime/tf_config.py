@@ -90,7 +90,7 @@ def _addresses(cluster: Any) -> dict[str, tuple[str, ...]]:
     everyone = [*found["chief"], *found["worker"]]
     twice = [address for address in everyone if everyone.count(address) > 1]
     if twice:
-        raise _unusable(f"each process needs an address of its own, {twice[0]:.60} stands there twice")
+        raise _unusable(f"every process needs its own address, but {twice[0]:.60} is listed twice")
     return found
 
 

@@ -292,7 +292,7 @@ class Checkpoints:
                 if os.path.exists(path + part):
                     os.replace(path + part, path + part + ".diverged")
         print(
-            f"the training had diverged at step {self._health.diverged}: it goes back to "
+            f"the training had diverged at step {self._health.diverged}, so it goes back to "
             f"{f'step {_step_of(last[-1])}' if last else 'the beginning'}."
             + (f" Set aside as *.diverged: {', '.join(spoiled)}." if spoiled else "")
         )

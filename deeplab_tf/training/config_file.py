@@ -73,7 +73,7 @@ def _read_yaml(path: str) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no YAML.
+        ValueError: it is not YAML.
         UserError: PyYAML is not installed.
     """
     try:

@@ -13,8 +13,8 @@ from deeplab_tf.training.loss_file import Losses
 from deeplab_tf.training.validation import Score
 
 CURVES_FILE = "curves.png"
-_MOST_CLASSES = 25  # with a line and a place in the legend of their own
-_POINTS = 2000  # of a line: more are not told apart
+_MOST_CLASSES = 25  # with their own line and place in the legend
+_POINTS = 2000  # of a line: more cannot be distinguished
 _DASHES = ("-", "--", ":", "-.")
 
 

@@ -30,7 +30,7 @@ def with_iterations(config: Config, num_images: int, given: Iterable[str] = ()) 
     """
     train, names = config.train, set(given)
     if {"train.iterations", "train.epochs"} <= names and train.epochs:
-        raise UserError("train.iterations and train.epochs both say how long the training is: give one of them.")
+        raise UserError("train.iterations and train.epochs both set the length of the training: give only one of them.")
     if not train.epochs:
         return config
     if "train.iterations" in names:

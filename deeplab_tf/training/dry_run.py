@@ -121,8 +121,8 @@ def _rehearse(
             f"{validations} times"
         )
     rows["disk"] = f"{disk / 1e9:.2f} GB, of {free / 1e9:.2f} GB free"
-    rows["all in all"] = f"{_duration(total)} for {settings.iterations} updates"
-    print("a dry run; nothing is left of it:")
+    rows["total"] = f"{_duration(total)} for {settings.iterations} updates"
+    print("a dry run, which leaves nothing behind:")
     print("\n".join(f"{name:>11}  {text}" for name, text in rows.items()))
     if disk > free:
         raise UserError(
@@ -160,7 +160,7 @@ def _folder_bytes(folder: str) -> int:
 def _memory(strategy: tf.distribute.Strategy) -> str:
     """The peak so far: of the process, and of each GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
-    peak = [f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of this machine's"]
+    peak = [f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of RAM"]
     for device in strategy.extended.worker_devices:
         if "GPU" in device:
             name = "GPU:" + device.rsplit(":", 1)[-1]

@@ -8,7 +8,7 @@ from collections import deque
 
 SANE, DIVERGED = 10.0, 100.0
 """Times the usual loss: up to SANE a loss is sane, above DIVERGED the training has diverged. Up to the loss of guessing
-any is sane, and up to twice that none has diverged: a network that knows its images by heart may meet a new one."""
+any is sane, and up to twice that none has diverged: an overfitted network may meet a new image."""
 PROBATION = 10
 """So many losses after a checkpoint have to be sane, at most, before it counts as good: the update that spoils the
 weights shows in the losses of later steps only."""

@@ -29,7 +29,7 @@ def summary(config: Config, model: DeepLab, strategy: tf.distribute.Strategy, wo
         f"({settings.batch_size // replicas} on each of {replicas} devices) x iter_size {settings.iter_size}, "
         f"crops of {settings.crop_size}",
         "solver": f"{solver.name}, base_lr {solver.base_lr:g}, {solver.policy}, {settings.iterations} updates",
-        "now and then": f"a checkpoint every {settings.save_every} updates, with --eval_split a validation every "
+        "regularly": f"a checkpoint every {settings.save_every} updates, with --eval_split a validation every "
         f"{settings.eval_every}",
         "precision": settings.precision + (", compiled by XLA" if settings.xla else ""),
         "workdir": f"{workdir} (tensorboard --logdir={workdir})",

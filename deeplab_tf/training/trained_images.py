@@ -125,7 +125,7 @@ class TrainedImages:
 def refuse_other_data(workdir: str, data: TrainingData) -> None:
     """Refuses to continue a workdir on other data: most of its images are in no split of the folder.
 
-    More images, and images that moved from split to split, are no other data.
+    Additional images, and images that moved from split to split, do not count as other data.
 
     Args:
         workdir: one with checkpoints.

@@ -62,7 +62,7 @@ class Validation:
         workdir: where these two go.
         split: what to validate on.
         info: the classes.
-        inference: how the network is asked.
+        inference: how the network is run.
 
     Raises:
         UserError: validation.json cannot be read, or is about another split.
@@ -183,7 +183,7 @@ def _read_history(path: str, split: str) -> dict[int, Score]:
         content = files.read_json(path)
         if content["split"] != split:
             raise UserError(
-                f"{path} is about the split {content['split']}, not {split}: the best of both cannot be told. "
+                f"{path} is about the split {content['split']}, not {split}: their scores cannot be compared. "
                 "Move it away to validate on another split."
             )
         return {

@@ -1,6 +1,6 @@
 """Who may use the page: decided from the first lines of a request, before its body is read or any route is looked up.
 
-A browser that shows a page of somebody else can send requests to this machine, too. What such a page cannot do is set
+A browser that shows another site's page can send requests to this machine, too. What that page cannot do is set
 Host, Origin and the Sec-Fetch headers of its requests: browsers write them.
 """
 

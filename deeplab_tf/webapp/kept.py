@@ -42,7 +42,7 @@ class Kept:
         return key
 
     def get(self, key: str) -> Segmented | None:
-        """Returns an image, or None where it is no longer there."""
+        """Returns an image, or None if it was dropped."""
         self.forget_old()
         with self._lock:
             entry = self._entries.pop(key, None)

@@ -46,13 +46,13 @@ class Refined(NamedTuple):
 
 
 class ServedModel:
-    """A model for threads: whoever comes while it is busy waits, because two at once would share the same cores.
+    """A model for threads: a request that comes while it is busy waits, because two at once would share the same cores.
 
     Attributes:
         title: what it is, in a few words.
         info: its classes.
         crf: its constants of the CRF.
-        without_crf: why the CRF cannot be asked for; "" where it can.
+        without_crf: why the CRF is not available; "" where it is.
     """
 
     def __init__(self, title: str, segmenter: Segmenter, crf: CrfParams, without_crf: str = "") -> None:
@@ -62,7 +62,7 @@ class ServedModel:
             title: what it is, in a few words.
             segmenter: of the network alone, without the CRF.
             crf: its constants of the CRF.
-            without_crf: why the CRF cannot be asked for; needed where the segmenter has no probabilities.
+            without_crf: why the CRF is not available; needed where the segmenter has no probabilities.
         """
         self.title, self.info, self.crf, self.without_crf = title, segmenter.info, crf, without_crf
         self._segmenter = segmenter
@@ -80,7 +80,7 @@ class ServedModel:
             return Segmented(image, answer.labels, answer.probabilities, time.monotonic() - begin)
 
     def refine(self, segmented: Segmented, params: CrfParams) -> Refined:
-        """Refines an answer with the dense CRF; the network is not asked again.
+        """Refines an answer with the dense CRF; the network does not run again.
 
         Raises:
             UserError: this model has no CRF, or the sigmas are too small for the size of the image.

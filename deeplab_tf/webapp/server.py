@@ -102,9 +102,9 @@ def open_entrance(listener: socket.socket, host: str, names: list[str], with_tok
         if parsed.is_unspecified:  # browsers take this address for 127.0.0.1, other pages' scripts included
             shown = ["127.0.0.1" if parsed.version == 4 else "::1", this_machine]
         warning = (
-            f"warning: other machines can reach this page, at port {port}. The token lets in whoever has it; without it"
-            " they can only keep the port busy. Nothing is encrypted: whoever can read the network's traffic sees the"
-            " token and the images. Safer is --host=127.0.0.1 with ssh -L."
+            f"warning: other machines can reach this page, at port {port}. The token lets in anyone who has it;"
+            " without it they can only keep the port busy. Nothing is encrypted: anyone who reads the network's traffic"
+            " sees the token and the images. Safer is --host=127.0.0.1 with ssh -L."
         )
     token = secrets.token_urlsafe(24) if with_token or not parsed.is_loopback else ""
     addresses = tuple(_url(name, port, token) for name in shown)

@@ -49,7 +49,7 @@ def load_hed(model: DeepLab) -> LoadReport:
     report = assign(model, path, _read_hed(path))
     for name, variable in variables_by_name(model).items():
         if re.fullmatch(r"conv5_\d/kernel", name):
-            # An initializer draws the same numbers each time, so every layer has one of its own.
+            # An initializer draws the same numbers each time, so every layer has its own.
             noise = keras.initializers.RandomNormal(stddev=CONV5_NOISE)
             kernel = np.array(noise(variable.shape), np.float32)
             kernel[1, 1] += np.eye(kernel.shape[-1], dtype=np.float32)

@@ -59,7 +59,7 @@ def find_or_download(network: KerasApplication, with_top: bool) -> str:
 
 def _download(published: PublishedFile, path: str, network: KerasApplication) -> None:
     # keras.utils.get_file writes to `path` itself, so that a second process finds half a file; it waits for ever
-    # on a network that does not answer, and its errors have no class of their own.
+    # on a network that does not answer, and its errors do not have their own class.
     with contextlib.ExitStack() as stack:
         with _explaining_no_network(published, network):
             response = stack.enter_context(urllib.request.urlopen(published.address, timeout=_TIMEOUT_SECONDS))

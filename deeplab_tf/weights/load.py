@@ -1,4 +1,4 @@
-"""Loads a weights file of any known format; each has a reader of its own."""
+"""Loads a weights file of any known format; each has its own reader."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def match_released(tensors: Iterable[tuple[str, np.ndarray]], variables: Iterabl
 
     Raises:
         UserError: the names are torchvision's.
-        ValueError: a name is not printable, or what should be a weight is no floating-point number.
+        ValueError: a name is not printable, or what should be a weight is not a floating-point number.
     """
     layers = {name.split("/")[0] for name in variables}
     fully_connected: set[str] = set()

@@ -85,7 +85,7 @@ class _Message:
         """Yields the fields of the message in the bytes [start, end).
 
         Raises:
-            ValueError: it is no message.
+            ValueError: it is not a message.
         """
         while start < end:
             self._fields_left -= 1

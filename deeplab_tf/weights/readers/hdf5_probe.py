@@ -1,4 +1,4 @@
-"""A first look at an HDF5 file in a process of its own.
+"""A first look at an HDF5 file in a separate process.
 
 The HDF5 library trusts the structures of a file: one changed byte of a small file can make it allocate without
 end. Here a child process opens every object first, with limits on its memory and its time. What the child has come

@@ -148,8 +148,8 @@ def _member(group: h5py.Group, path: str, kind: type[h5py.Group] | type[h5py.Dat
     item: h5py.Group | h5py.Dataset = group
     for part in path.split("/"):
         if not isinstance(item, h5py.Group) or not isinstance(item.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{item.name} has no {part} of its own")
+            raise ValueError(f"{item.name} does not have its own {part}")
         item = item[part]
     if not isinstance(item, kind):
-        raise ValueError(f"{item.name} is no {kind.__name__.lower()}")
+        raise ValueError(f"{item.name} is not a {kind.__name__.lower()}")
     return item

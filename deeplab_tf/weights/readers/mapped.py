@@ -7,7 +7,7 @@ import mmap
 import numpy as np
 import tensorflow as tf
 
-# NumPy has no bfloat16 of its own; TensorFlow brings one.
+# NumPy has no bfloat16; TensorFlow brings one.
 BFLOAT16 = np.dtype(tf.bfloat16.as_numpy_dtype)
 
 

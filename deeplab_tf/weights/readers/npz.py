@@ -27,7 +27,7 @@ def read(path: str) -> Iterator[tuple[str, np.ndarray]]:
     """
     try:
         _check_sizes(path)
-        # Opened here: np.load leaves the file open where it is no zip archive.
+        # Opened here: np.load leaves the file open if it is not a zip archive.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             for name in arrays.files:
                 yield name, arrays[name]

@@ -118,7 +118,7 @@ class _Storages:
             case ("storage", np.dtype() as dtype, str(key), str(), int(count), *part) if part in ([], [None]):
                 storage = _Storage(key, dtype, count)
             case _:
-                raise ValueError("the pickle refers to something that is no storage")
+                raise ValueError("the pickle refers to something that is not a storage")
         if self.by_key.setdefault(key, storage) != storage:
             raise ValueError(f"the storage {key!r:.100} is described in two ways")
         return storage

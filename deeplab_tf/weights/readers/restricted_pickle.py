@@ -1,6 +1,6 @@
 """Pickles read without running them: plain values, and what a few named constructors make of plain values.
 
-`pickle.Unpickler` does more than it is asked for even where `find_class` refuses everything: it hashes whatever is
+`pickle.Unpickler` does more than is needed even where `find_class` refuses everything: it hashes whatever is
 used as a key, sets attributes, and lets the file say how large its memo is. Here every operation is written out;
 none imports anything, and the only functions called are the caller's.
 """
@@ -85,7 +85,7 @@ def read_pickle(
         the four arguments give. Lists and dicts may contain themselves.
 
     Raises:
-        ValueError: damaged, or it asks for anything else. What comes from the file is quoted in the message.
+        ValueError: damaged, or it refers to anything else. What comes from the file is quoted in the message.
     """
     stack = _Stack()
     memo: dict[int, Any] = {}
@@ -193,7 +193,7 @@ def _find(
     if is_inert(name):
         return _Inert(name)
     raise ValueError(
-        f"the file asks for {ascii(name)[1:-1]:.100}, which a weights file has no business with; save the tensors"
+        f"the file refers to {ascii(name)[1:-1]:.100}, which does not belong in a weights file; save the tensors"
         " alone: torch.save(model.state_dict(), FILE)"
     )
 

@@ -165,8 +165,8 @@ def rewrite_as_version_1(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda split: split["files"][0].update(name="../train-00000-of-00001.tfrecord"), "is no name of a shard"),
-        (lambda split: split["files"][0].update(name="/etc/passwd"), "is no name of a shard"),
+        (lambda split: split["files"][0].update(name="../train-00000-of-00001.tfrecord"), "is not the name of a shard"),
+        (lambda split: split["files"][0].update(name="/etc/passwd"), "is not the name of a shard"),
         (lambda split: split["files"][0].update(record_bytes=[-1, 200]), "a record of -1 bytes"),
         (lambda split: split["files"][0].update(record_bytes=[2**62, 200]), "a record of"),
         (lambda split: split["files"][0].update(record_bytes=[True, 200]), "a record of True bytes"),

@@ -29,7 +29,7 @@ def test_a_record_is_the_protobuf_that_tensorflow_would_write(image_size: int) -
 
 
 @pytest.mark.parametrize("image_size", [0, 1, 127, 128, 16384])
-def test_a_record_comes_apart_again_whoever_wrote_it(image_size: int) -> None:
+def test_a_record_comes_apart_again_after_any_writer(image_size: int) -> None:
     image = np.random.default_rng(0).bytes(image_size)
     example = Example("schön_1", image, np.array([[0, 255], [1, 2]], np.uint8))
     ours = records.encode(example)

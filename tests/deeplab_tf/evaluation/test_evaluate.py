@@ -203,6 +203,18 @@ def test_differences_from_the_paper_come_from_the_settings():
     assert "leaves out labels" in found
 
 
+def test_the_x_axis_of_a_chart_has_round_numbers_over_its_whole_range():
+    def shown(xs):
+        text = charts.line_chart(xs, [charts.Line("a", [1.0] * len(xs))], "x", "y")
+        return [
+            element.text for element in xml.etree.ElementTree.fromstring(text).iter() if element.get("y") == "282.0"
+        ]
+
+    assert shown([0.033, 0.13, 1.05, 2.1]) == ["0.5", "1", "1.5", "2"]
+    assert shown([4, 8, 16, 64]) == ["4", "8", "16", "64"]
+    assert shown(list(range(1, 41))) == ["1", *map(str, range(5, 41, 5))]
+
+
 def test_a_chart_has_a_line_per_answer_with_gaps_where_nothing_is_known():
     text = charts.line_chart([1, 2, 3], [charts.Line("a < b", [1.0, None, 3.0]), charts.Line("c", [2.0] * 3)], "x", "y")
     root = xml.etree.ElementTree.fromstring(text)

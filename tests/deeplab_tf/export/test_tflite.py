@@ -201,6 +201,22 @@ def test_images_of_other_sizes_are_made_to_fit(converted):
     assert labels(np.zeros((100, 90, 3), np.uint8)).shape == (100, 90)
 
 
+def test_what_the_interpreter_says_of_its_delegates_is_not_shown(converted, monkeypatch, capfd):
+    class Noisy(tf.lite.Interpreter):
+        def __init__(self, **options):
+            os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\n")
+            super().__init__(**options)
+
+        def allocate_tensors(self):
+            os.write(2, b"INFO: allocated.\n")
+            super().allocate_tensors()
+
+    monkeypatch.setattr(tf.lite, "Interpreter", Noisy)
+    _, written = converted
+    load_exported(written["tflite"].path).labels_of(made_up_picture(SIZE))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("name", ["tflite", "tflite_int8"])
 def test_mirrored_images_can_be_inside(tmp_path, name):
     model = dilated_network(scales=(1.0, 0.5))

@@ -323,6 +323,22 @@ def test_results_keep_the_sub_folders_and_tables_have_a_row_for_each_image(folde
     assert list(areas.values()) == expected
 
 
+def test_the_table_of_classes_sums_over_all_images(folders):
+    folder, out = folders
+    images = [save_image(folder / f"{number}.png", number) for number in range(3)]
+    Image.fromarray(np.full((20, 30, 3), 250, np.uint8)).save(folder / "plain.png")
+    segment_sources(SEGMENTER, find_sources(str(folder), str(out)), str(out), ["classes"])
+    labels = [SEGMENTER.segment(image).labels for image in [*images, np.full((20, 30, 3), 250, np.uint8)]]
+    counts = np.array([[(each == label).sum() for label in range(3)] for each in labels])
+    assert (counts == 0).any() and (counts.sum(axis=0) > 0).all()  # a class is missing from an image
+    assert names(out) == ["classes.csv"]
+    header, *rows = [line.split(",") for line in (out / "classes.csv").read_text().splitlines()]
+    assert header == ["class", "pixels", "share", "images"] and [row[0] for row in rows] == list(INFO.class_names)
+    assert [int(row[1]) for row in rows] == counts.sum(axis=0).tolist()
+    np.testing.assert_allclose([float(row[2]) for row in rows], counts.sum(axis=0) / counts.sum(), atol=1e-6)
+    assert [int(row[3]) for row in rows] == (counts > 0).sum(axis=0).tolist()
+
+
 def test_files_that_this_command_did_not_write_are_kept(folders):
     folder, out = folders
     save_image(folder / "a.png")

@@ -90,7 +90,7 @@ TASK = {"type": "worker", "index": 0}
         ({"cluster": {"worker": ["a"]}, "task": TASK}, "it has 'a'"),
         ({"cluster": {"worker": ["a:0"]}, "task": TASK}, "it has 'a:0'"),
         ({"cluster": {"worker": [1]}, "task": TASK}, "it has 1"),
-        ({"cluster": {"worker": ["a:1", "a:1"]}, "task": TASK}, "a:1 stands there twice"),
+        ({"cluster": {"worker": ["a:1", "a:1"]}, "task": TASK}, "a:1 is listed twice"),
         ({"cluster": {"chief": ["a:1", "b:1"]}, "task": TASK}, "one chief, it names 2"),
         ({"cluster": {**WORKERS, "ps": ["c:1"]}, "task": TASK}, "none for 'ps'"),
         ({"cluster": WORKERS}, "which process this is"),

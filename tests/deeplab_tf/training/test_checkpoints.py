@@ -157,7 +157,7 @@ def test_after_a_divergence_the_newest_good_checkpoint_comes_back_and_newer_ones
     assert "goes back to " + str(folder / "checkpoints" / "step-6") in run.advice()
     assert_restores(folder, stored, 6)
     said = capsys.readouterr().out
-    assert "had diverged at step 9: it goes back to step 6" in said and "step-8" in said
+    assert "had diverged at step 9, so it goes back to step 6" in said and "step-8" in said
     assert (folder / "checkpoints" / f"step-8{DATA}.diverged").is_file()
     assert_restores(folder, stored, 6)  # and no further
     assert "diverged" not in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_a_dry_run_tells_time_memory_and_disk_and_leaves_nothing(train, tmp_path
     train(dry_run.rehearse, workdir=tmp_path / "new" / "w", iterations=1000, eval_every=100)
     assert not os.listdir(tmp_path)
     said = capsys.readouterr().out
-    for row in ("an update", "memory", "checkpoint", "validation", "disk", "all in all"):
+    for row in ("an update", "memory", "checkpoint", "validation", "disk", "total"):
         assert f" {row}  " in said
     assert "for 1000 updates" in said and "10 times" in said
 
@@ -148,7 +148,7 @@ def test_a_training_that_diverged_goes_on_from_the_last_good_checkpoint_at_a_low
 
     workdir = train(**how, **{"optimizer.gamma": 0.5})
     said = capsys.readouterr().out
-    assert "had diverged at step 24: it goes back to step 12." in said and "resuming at step 12 from" in said
+    assert "had diverged at step 24, so it goes back to step 12." in said and "resuming at step 12 from" in said
     assert "trained to step 60" in said and "warning" not in said
     assert (workdir / "model.weights.h5").is_file()
     losses = [float(loss) for loss in re.findall(r"step \d+/\d+  loss (\S+)", said)]

@@ -327,7 +327,7 @@ def test_a_file_that_asks_for_anything_but_tensors_is_refused_by_name(write, tmp
     if name in ("eval", "exec"):
         command = f"__import__('os').system({command!r})"
     path = write({"weight": draw(3), "x": Call(module, name, (command,))})
-    assert_refused(path, rf"the file asks for {module}\.{name}, which a weights file has no business with")
+    assert_refused(path, rf"the file refers to {module}\.{name}, which does not belong in a weights file")
     assert not (tmp_path / "witness").exists()
 
 
@@ -342,7 +342,7 @@ def test_every_pickle_of_an_old_file_is_read_with_the_same_care(tmp_path, place)
         "after": preamble + machine + torch_files.Pickle().write({}).finish() + trap,
     }[place]
     (tmp_path / "w.pth").write_bytes(content)
-    assert_refused(str(tmp_path / "w.pth"), r"the file asks for os\.system")
+    assert_refused(str(tmp_path / "w.pth"), r"the file refers to os\.system")
     assert not (tmp_path / "witness").exists()
 
 
@@ -430,8 +430,8 @@ def storage(kind="FloatStorage", key="0", count=3, first="storage"):
         (storage(count=2**62), "has not the size"),
         (storage(count=-1), "'0' has -1 values"),
         (storage(kind="DoubleStorage"), "has not the size"),
-        (storage(kind="UntypedStorage"), r"asks for torch\.UntypedStorage"),
-        (storage(first="module"), "no storage"),
+        (storage(kind="UntypedStorage"), r"refers to torch\.UntypedStorage"),
+        (storage(first="module"), "not a storage"),
         (storage()[:-2] + b"sX\x01\0\0\0b" + storage(kind="HalfStorage")[7:], "described in two ways"),
     ],
 )

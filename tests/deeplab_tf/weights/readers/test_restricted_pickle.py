@@ -42,8 +42,8 @@ def test_what_the_caller_names_stands_for_globals_calls_and_persistent_ids():
 
 
 REFUSED = {
-    "a global": (b"cos\nsystem\n.", r"asks for os\.system,"),
-    "a global with an escape sequence": (b"\x8c\x02os\x8c\x05\x1b[31m\x93.", r"asks for os\.\\x1b\[31m,"),
+    "a global": (b"cos\nsystem\n.", r"refers to os\.system,"),
+    "a global with an escape sequence": (b"\x8c\x02os\x8c\x05\x1b[31m\x93.", r"refers to os\.\\x1b\[31m,"),
     "a global named by numbers": (b"K\x01K\x02\x93.", "names a int"),
     "a call of a value": (b"K\x01)R.", "calls a int"),
     "a call with a list": (b"cmod\nmake\n]R.", "calls with a list"),
