@@ -89,7 +89,7 @@ def predict_probabilities(model: DeepLab, image: ImageLike, options: InferenceCo
 
     Raises:
         ValueError: an array that is not uint8 [H, W, 3], or has no pixels.
-        UserError: a file that is no whole image, tiles that overlap so much that they cannot be moved, or an image that
+        UserError: a file that is not a whole image, tiles that overlap too much to be moved, or an image that
             the memory cannot hold.
     """
     image = pixels_of(image)
