@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import contextlib
 import dataclasses
+import importlib
 import io
 import os
 import re
@@ -23,11 +24,16 @@ from datasets.source import Source
 from datasets.sources import synthetic
 from deeplab_tf import workdir
 from deeplab_tf.crf.dense_crf import dense_crf
+from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
+from deeplab_tf.experiments import EXPERIMENTS
+from deeplab_tf.export.compare import made_up_picture
+from deeplab_tf.export.kind import Job
 from deeplab_tf.images.files import decode_pixels
 from deeplab_tf.images.results import largest_shares
-from deeplab_tf.inference.probabilities import build_predictor
+from deeplab_tf.inference.probabilities import build_predictor, predict_probabilities
 from tests import browser
 from tests.page_server import get, pixels, png, refine, segment
+from tests.tiny import tiny_network
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "models" / "voc_animals"
@@ -47,10 +53,10 @@ def test_without_its_packages_one_line_says_what_to_install(package):
 
 
 @contextlib.contextmanager
-def served(tmp_path, *flags):
+def served(tmp_path, *flags, model=MODEL):
     """Starts the command and yields its process and the address that it prints."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "deeplab_tf.webapp", f"--model={MODEL}", "--port=0", *flags],
+        [sys.executable, "-m", "deeplab_tf.webapp", f"--model={model}", "--port=0", *flags],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -149,6 +155,27 @@ def test_a_picture_dropped_into_a_browser_is_segmented_overlaid_and_refined(tmp_
         assert process.wait(20) == 128 + signal.SIGTERM
         assert process.stderr.read() == ""
     assert not [path for path in tmp_path.iterdir() if "deeplab" in path.name or "tmp" in path.name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_file_for_another_runtime_gives_its_labels_and_says_why_there_is_no_crf(tmp_path, name):
+    for package in ("starlette", "tf2onnx", "onnxruntime", name):
+        pytest.importorskip(package)
+    info = DatasetInfo("toy", ("background", "cat", "dog"), pascal_palette(3))
+    config = dataclasses.replace(EXPERIMENTS["vgg16_large_fov"], dataset=info)
+    kind = importlib.import_module(f"deeplab_tf.export.{name}").KIND
+    model = tiny_network()
+    list(kind.write(Job(model, config, str(tmp_path), (None, None), []), [name]))
+    image = made_up_picture((70, 90))
+    with served(tmp_path, model=kind.path_of(str(tmp_path), config, name)) as (_, address):
+        port = int(re.search(r":(\d+)/", address)[1])
+        answer = segment(port, png(image)).json
+        labels = Image.open(io.BytesIO(base64.b64decode(answer["network"]["labels"].partition(",")[2])))
+        response = refine(port, answer["image"], dataclasses.asdict(config.crf))
+    assert (np.asarray(labels) == predict_probabilities(model, image).argmax(-1)).mean() > 0.999
+    assert len(np.unique(labels)) > 1
+    assert response.status == 422 and "returns labels only, and the CRF needs probabilities" in response.text
 
 
 @pytest.mark.slow
