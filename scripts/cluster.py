@@ -113,7 +113,8 @@ def _run_job(command: list[str], environment: dict[str, str]) -> int:
     signals = (signal.SIGINT, *_ENDING)
     before = {number: signal.signal(number, lambda number, _: job.send_signal(number)) for number in signals}
     try:
-        return job.wait()
+        status = job.wait()
+        return status if status >= 0 else 128 - status  # as a shell says that a signal ended it
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

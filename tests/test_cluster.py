@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,8 +174,11 @@ def test_the_command_that_is_stopped_leaves_nothing_running(model, photos, tmp_p
         pytest.skip(str(error))
     if not jar.exists():
         pytest.skip(f"no {jar}: make cluster ENGINE={engine} makes it")
+    many = tmp_path / "many"  # or the job could end first
+    for copy in range(20):
+        shutil.copytree(photos, many / str(copy))
     options = [f"--engine={engine}", f"--folder={tmp_path}", f"--job_server={jar}"]
-    work = [f"--model={model}", f"--images={photos}", f"--out={out}", "--", "--crf", "--images_per_block=1"]
+    work = [f"--model={model}", f"--images={many}", f"--out={out}", "--", "--crf", "--images_per_block=1"]
     started = subprocess.Popen(
         [sys.executable, "-m", "scripts.cluster", *options, *work],
         **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True},

@@ -34,7 +34,7 @@ def program(folder: Path, name: str, text: str) -> None:
 
 
 def test_every_script_of_the_page_is_valid_bash():
-    assert len(SCRIPTS) == 2
+    assert len(SCRIPTS) == 3
     for script in SCRIPTS:
         checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
