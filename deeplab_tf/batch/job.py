@@ -241,7 +241,7 @@ def _has_wildcard(path: str) -> bool:
 
 
 def _is_folder(path: str) -> bool:
-    # Where there are only names with slashes, a folder is what is no file.
+    # Where there are only names with slashes, a folder is what is not a file.
     return os.path.isdir(path) if storage.is_local(path) else not storage.exists(path)
 
 
