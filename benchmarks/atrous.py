@@ -10,7 +10,7 @@ from the cheapest to the dearest, which takes an hour by itself. --quick takes b
 --batch_sizes=16 suits GPUs, which one image does not fill; --forms times the forms of deinterlacing by themselves too.
 
 DIR/atrous.md has a summary, medians and ranges of the ratios, and a table for each size, batch and
-dtype: milliseconds by the clock, medians, in the order above; the ratios of the default and of "auto" to the faster of
+dtype: wall time in milliseconds, medians, in the order above; the ratios of the default and of "auto" to the faster of
 dilated and with_space_to_batch; and the spread, the largest distance of the quartiles as a share of the median.
 DIR/atrous_ratios.png draws the first ratio.
 """
@@ -151,7 +151,7 @@ def measure(case: Case, seconds: float, forms: bool) -> dict[str, Any]:
 
 
 def ratio(times: dict[str, dict[str, float]], way: str = "deinterlace") -> float:
-    """A way's time over that of the fastest alternative; medians by the clock."""
+    """A way's time over that of the fastest alternative; medians of wall time."""
     return times[way]["median"] / min(times[name]["median"] for name in ALTERNATIVES)
 
 

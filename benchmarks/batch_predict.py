@@ -75,7 +75,7 @@ def children(pid: int) -> list[int]:
 
 
 def run(command: list[str], model: str, images: Path, out: Path) -> tuple[float, float, list[int]]:
-    """Returns seconds by the clock, seconds of all processors, and each process's peak in MB."""
+    """Returns wall time and CPU time in seconds, and each process's peak in MB."""
     shutil.rmtree(out, ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()

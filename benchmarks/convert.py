@@ -76,7 +76,7 @@ def empty_folder() -> Iterator[Path]:
 
 
 def timed(work: Callable[[Path], None], folder: Path) -> tuple[float, float]:
-    """Returns seconds by the clock and of all processors, until what was written to `folder` is on the disk."""
+    """Returns wall time and CPU time in seconds, until what was written to `folder` is on the disk."""
 
     def processor_seconds() -> float:
         used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

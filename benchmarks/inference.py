@@ -3,7 +3,7 @@
   python benchmarks/inference.py --torch_python=VENV/bin/python [--networks=resnet101_aspp,vgg16_large_fov]
 
 From uint8 pixels to labels and confidence, 513x513, one image, weights at random. Each implementation runs in a process
-of its own, so that load time and memory are its own. They are asked in turns, twice each time, and the second answer
+of its own, so that load time and memory are its own. They run in turns, twice each time, and the second answer
 counts. TensorFlow is told, as predict.py tells it, that weights do not change; with
 TF_ONEDNN_ASSUME_FROZEN_WEIGHTS=0 before the command it is not. PyTorch (benchmarks/torch_inference.py) needs an
 environment with torch; without --torch_python it is left out.
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def compare(network: str, arguments: argparse.Namespace) -> None:
-    """Starts one process for each implementation, asks them in turns, and prints a table."""
+    """Starts one process for each implementation, runs them in turns, and prints a table."""
     commands: dict[str, list[str]] = {}
     wanted = tuple(arguments.variants.split(",")) if arguments.variants else ("",)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """The networks of `benchmarks.training` in plain PyTorch, and a process that times their training step.
 
 The same layers, frozen batch normalisation, loss and solver, written as one writes them in PyTorch: nn.Conv2d with
-dilation, channels_last, torch.optim.SGD, autocast. Needs torch, which is no requirement of this project.
+dilation, channels_last, torch.optim.SGD, autocast. Needs torch, which this project does not require.
 
     python benchmarks/torch_networks.py NETWORK BATCH CROP PRECISION
 

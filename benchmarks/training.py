@@ -41,7 +41,7 @@ flags.DEFINE_string("time_one", "", "For the benchmark itself: EXPERIMENT,BATCH,
 
 
 class Timed:
-    """A process that trains one network, a step each time it is asked to."""
+    """A process that trains one network, a step at each request."""
 
     def __init__(self, command: list[str]) -> None:
         # Without the second, one process would take all of a GPU's memory.

@@ -6,7 +6,7 @@ PICTURES is a folder of photographs; NETWORKs are experiments, with weights at r
 or workdirs; all experiments by default. Files are written as export.py writes them, so each is compared with the
 network before it has its name; then it is loaded as predict.py loads it, and its labels on two photographs are compared
 with those of eval.py. The table has the megabytes, the share of equal labels, and the CPU milliseconds of all threads
-for a photograph, the least of some calls: other programs change them less than the time by the clock. A network that
+for a photograph, the least of some calls: other programs change them less than the wall time. A network that
 does not bear a format is named with the share of wrong labels. Needs requirements-export.txt.
 """
 

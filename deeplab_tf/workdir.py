@@ -279,7 +279,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, str
 
 
 def _git_revision() -> str | None:
-    """The checkout's commit, marked where files differ from it; None without git, or where this is no checkout."""
+    """The checkout's commit, marked where files differ from it; None without git, or outside a checkout."""
     folder, name = os.path.split(os.path.abspath(__file__))
 
     def git(*arguments: str) -> str:

@@ -85,7 +85,7 @@ def find_inputs(images: str, out: str) -> Inputs:
             f"--images={images}: found no image. Name a folder, a file, or a pattern such as 'photos/**.jpg'."
         )
     if _would_match(pattern, out):
-        raise UserError(f"--out={out} is among the images, and its answers would be taken for some; name another.")
+        raise UserError(f"--out={out} is among the images, so its results would be read as images; name another.")
     if len({is_record_file(path) for path in paths}) > 1:
         raise UserError(f"--images={images} matches images and TFRecord files; give a pattern for one of them.")
     return Inputs(paths, root)
@@ -204,7 +204,7 @@ def _check_settings(request: Request, description: Description) -> None:
         other = [SETTINGS]
     if other:
         raise UserError(
-            f"--out={request.out} was begun with another {', '.join(other)}: its answers and these would be mixed. Name"
+            f"--out={request.out} was begun with another {', '.join(other)}: old and new results would be mixed. Name"
             " another --out."
         )
 
@@ -241,7 +241,7 @@ def _has_wildcard(path: str) -> bool:
 
 
 def _is_folder(path: str) -> bool:
-    # Where there are only names with slashes, a folder is what is no file.
+    # Where there are only names with slashes, a folder is what is not a file.
     return os.path.isdir(path) if storage.is_local(path) else not storage.exists(path)
 
 

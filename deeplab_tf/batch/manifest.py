@@ -79,7 +79,7 @@ def read_lines(text: str, name: str) -> list[Entry]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{name}: expected lines as batch_predict writes them, got something else ({error!r}). Delete it, and"
-            " what it stood for is done again."
+            " the command repeats that part."
         ) from None
 
 

@@ -24,7 +24,7 @@ def read_pictures(path: str, name: str) -> list[Picture]:
         name: what the pictures call it.
 
     Returns:
-        The pictures in stored order; those that are no record of an image, or come twice, with the reason. Where a
+        The pictures in stored order; those that are not a record of an image, or occur twice, with the reason. Where a
         record is damaged, the last one says so: nothing after it can be found.
     """
     pictures: list[Picture] = []

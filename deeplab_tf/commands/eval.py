@@ -122,7 +122,7 @@ def main() -> int:
     if FLAGS.crf_search and (not FLAGS.workdir or not split.has_labels):
         raise UserError("--crf_search needs a --workdir, which gets the best constants, and a split with labels.")
     if FLAGS.crf_search and FLAGS.crf_backend == "pydensecrf":
-        raise UserError("--crf_search uses a lattice many times, and pydensecrf cannot: --crf_backend=compiled or tf.")
+        raise UserError("--crf_search reuses lattices, which pydensecrf cannot: use --crf_backend=compiled or tf.")
     written = Written(out_dir, "eval")
     # The default folder is this command's own, also where an older version wrote no list.
     written.refuse_others(names, overwrite=FLAGS.overwrite or FLAGS.crf_search or not FLAGS.out)
@@ -207,7 +207,7 @@ def check_flags() -> None:
         raise UserError("--data_dir is required: the folder written by datasets.convert.")
     named = [name for name in ("workdir", "weights", "model", "predictions") if FLAGS[name].value]
     if len(named) > 1:
-        raise UserError(f"{' and '.join(f'--{name}' for name in named)}: name one of them, what is to be evaluated.")
+        raise UserError(f"{' and '.join(f'--{name}' for name in named)}: give only one of them: what to evaluate.")
     if not FLAGS.out and named and named[0] in ("model", "predictions"):
         raise UserError(f"--{named[0]} needs --out too, the folder for the results.")
     folder = shipped.folder_or_path(FLAGS.workdir)

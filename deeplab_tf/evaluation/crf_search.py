@@ -215,7 +215,7 @@ class _Table:
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"cannot read {path}: {error}. Remove it to search anew.") from error
+            raise UserError(f"cannot read {path}: {error}. Remove it to search again.") from error
         if not self.resumed:
             self._write()
 

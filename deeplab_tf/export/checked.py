@@ -11,7 +11,7 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def checked_images(images: tf.Tensor, size: Size) -> tf.Tensor:
-    """Returns images, with an error in the graph where they are no images of a size.
+    """Returns images, with an error in the graph if they are not images of one size.
 
     Args:
         images: uint8; declared as [B, H, W, 3], and whatever a request holds when the graph runs.
@@ -39,7 +39,7 @@ def checked_files(files: tf.Tensor) -> tf.Tensor:
 
 
 def checked_encoded(encoded: tf.Tensor) -> tf.Tensor:
-    """Returns the bytes of an image file, string [], with an error in the graph where they are no JPEG or PNG."""
+    """Returns the bytes of an image file, string [], with an error in the graph if they are not JPEG or PNG."""
     begins = [tf.strings.substr(encoded, 0, len(some)) == some for some in (_JPEG, _PNG)]
     expected = "images: expected the bytes of a JPEG or PNG file; got other bytes, this many:"
     return _unless(begins[0] | begins[1], encoded, tf.constant(b""), [expected, tf.strings.length(encoded)])

@@ -82,9 +82,8 @@ def compare(
     if wrong > allowed.share * pixels:
         raise UserError(
             f"{name} was not written: {100 * wrong / pixels:.2f} % of the pixels get a class that the network "
-            f"finds less likely than another by more than {allowed.gap}, or its probability is off by as much. This "
-            "network does not bear the conversion; take another format, or calibrate with pictures more like those "
-            "that it will see."
+            f"finds less likely than another by more than {allowed.gap}, or its probability is off by as much. Use "
+            "another format, or calibrate with images that are more like those that the network will see."
         )
     return 1 - differing / pixels
 

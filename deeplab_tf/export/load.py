@@ -138,7 +138,7 @@ def check_workdir_path(path: str) -> None:
         if path.lower().endswith(SUFFIXES):
             raise UserError(f"{path} is a weights file: give it as --weights={path}, with --experiment and --dataset.")
         raise UserError(
-            f"{path} is not a model that is known; name a workdir, a SavedModel, or a file that ends in "
+            f"{path} is not a model of this project; name a workdir, a SavedModel, or a file that ends in "
             f"{' or '.join(_ENDINGS)}."
         )
     inside = [os.path.join(path, *parts) for parts in (("saved_model", "1"), ("1",))]

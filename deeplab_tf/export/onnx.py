@@ -64,7 +64,7 @@ def export_onnx(
         What was written, one after the other.
 
     Raises:
-        UserError: a package is missing, a file exists or cannot be written, or the network does not bear the
+        UserError: a package is missing, a file exists or cannot be written, or the network loses too much in the
             conversion.
     """
     if not format_names:

@@ -54,7 +54,7 @@ def export_openvino(
         What was written, one after the other.
 
     Raises:
-        UserError: a package is missing, a file exists or cannot be written, or the network does not bear the
+        UserError: a package is missing, a file exists or cannot be written, or the network loses too much in the
             conversion.
     """
     if not format_names:

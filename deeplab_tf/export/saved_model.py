@@ -212,8 +212,7 @@ def load_saved_model(path: str) -> Exported:
         raise UserError(f"{damaged}: {in_short(error)}") from error
     if "metadata" not in loaded.signatures:
         raise UserError(
-            f"{path} is not a SavedModel of export.py: it says nothing of its classes. Export the network with"
-            " export.py."
+            f"{path} is not a SavedModel of export.py: it does not name its classes. Export the network with export.py."
         )
     try:
         description = Description.from_json(loaded.signatures["metadata"]()["config"].numpy().decode())

@@ -164,7 +164,7 @@ def _counts(path: str, left_out: collections.Counter[str], results: Written) -> 
 def _in_list(path: str) -> list[str]:
     """Reads a list of paths, relative to the working directory, or to the list where there is no such file."""
     try:
-        # Names may hold bytes that are no UTF-8; os.fsdecode would give the same text.
+        # Names may hold bytes that are not UTF-8; os.fsdecode would give the same text.
         with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
             lines = [line.rstrip("\r\n") for line in file]
     except OSError as error:

@@ -133,7 +133,7 @@ def require_memory(
 
     Args:
         image: uint8 [H, W, 3], or several of one size, [B, H, W, 3].
-        options: how it is asked about.
+        options: how the network is run on it.
         num_classes: K.
         bytes_per_pixel: returns what `bytes_per_pixel` of this module does.
         remedy: how to get tiles, a sentence.

@@ -103,8 +103,8 @@ def _by_tiles(model: DeepLab, options: InferenceConfig) -> Callable[[tf.Tensor],
     step = (tile - options.tile_overlap) // multiple * multiple
     if not step:
         raise UserError(
-            f"tiles of {tile} pixels that share {options.tile_overlap} cannot be moved on by {multiple}, which this "
-            "network needs; raise --tile or lower --tile_overlap."
+            f"tiles of {tile} pixels that share {options.tile_overlap} leave no room for steps of {multiple}, which "
+            "the network needs; raise --tile or lower --tile_overlap."
         )
     num_classes = count_classes(model)
     scores_of = score_at_once(model, align_corners=True)

@@ -81,7 +81,7 @@ def check_shape(shape: Sequence[int | None]) -> None:
 
 
 def check_levels(images: tf.Tensor) -> None:
-    """Refuses floats that are no levels from 0 to 255. In a graph it adds operations that do so at run time.
+    """Refuses floats that are not levels from 0 to 255. In a graph it adds operations that do so at run time.
 
     Images of whole numbers pass, however dark.
 

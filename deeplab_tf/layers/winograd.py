@@ -6,7 +6,7 @@ of Computations", 1980; Lavin and Gray, "Fast Algorithms for Convolutional Neura
     y = A^T [(G g) * (B^T d)]      g: 3 taps, d: 6 inputs, y: 4 outputs, *: number by number
 
 Here the filter runs down the columns of a feature map. d, y and g are then rows of cells: * is a convolution by a 1x3
-kernel, which the library is asked for, and G g depends on the weights alone (`fold.py` computes it once). B^T and A^T
+kernel, which the library computes, and G g depends on the weights alone (`fold.py` computes it once). B^T and A^T
 are applied to all rows in one matrix product each. An atrous filter combines rows that are `rate` apart, which is
 another matrix of the same size: there is nothing to deinterlace. The matrices are dense, and their work grows with the
 square of the height: a high map is cut into blocks of rows, which overlap by what the taps see.
@@ -93,7 +93,7 @@ def is_faster(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> bool:
     Args:
         x: [B, H, W, C].
         kernel: [kh, kw, C, F].
-        rate: r >= 1; with very high ones most taps fall outside of the map, and whoever leaves these out is faster.
+        rate: r >= 1; with very high ones most taps fall outside of the map, and leaving these out is faster.
     """
     return (
         _allowed.get()

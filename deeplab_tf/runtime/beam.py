@@ -216,7 +216,7 @@ def _keep_job_server_from_ctrl_c(options: PipelineOptions) -> None:
 
 
 class _Stopped(BaseException):
-    """A signal that asks this process to stop."""
+    """A signal to stop this process."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -259,7 +259,7 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
 
 
 def _unknown(arguments: Sequence[str]) -> list[str]:
-    """Returns what is no flag of Beam's."""
+    """Returns the arguments that are not flags of Beam's."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
     class Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 WEIGHTS = "model.weights.h5"
 """The member that holds the weights."""
 
-# Floating-point numbers hardly compress: what unpacks to far more than its archive is no network.
+# Floating-point numbers hardly compress: what unpacks to far more than its archive is not a network.
 _MOST_TIMES = 20
 
 

@@ -177,7 +177,7 @@ def test_a_tiled_graph_still_declares_the_number_of_classes(model):
 
 
 def test_tiles_that_cannot_be_moved_are_refused(multi_scale):
-    with pytest.raises(UserError, match="tiles of 97 pixels that share 80 cannot be moved on by 32"):
+    with pytest.raises(UserError, match="tiles of 97 pixels that share 80 leave no room for steps of 32"):
         build_inference(multi_scale, InferenceConfig(tile=90, tile_overlap=80))
 
 
