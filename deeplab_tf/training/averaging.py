@@ -6,31 +6,13 @@ import contextlib
 from collections.abc import Iterator
 
 import keras
-import tensorflow as tf
-
-
-def decay_at(update: tf.Tensor, decay: float) -> tf.Tensor:
-    """Returns how much of the average an update keeps: average = decay * average + (1 - decay) * weight.
-
-    As `num_updates` of `tf.train.ExponentialMovingAverage`, so that the first weights do not count for long: after t
-    updates the average is mostly of the last tenth of them, until the full decay is reached.
-
-    Args:
-        update: t, the number of updates before this one, a scalar integer.
-        decay: the full one, 0..1.
-
-    Returns:
-        float32 []: min(decay, (1 + t) / (10 + t)); 0 at t = 0, where there is no average yet.
-    """
-    t = tf.cast(update, tf.float32)
-    return tf.where(t > 0, tf.minimum(decay, (1 + t) / (10 + t)), 0.0)
 
 
 def averages(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
     """Returns (average, weight) for each trained weight; empty where the solver keeps no averages.
 
     The solver keeps them among its own variables: after the first update average = weight, then
-    average = decay * average + (1 - decay) * weight, with the decay of `decay_at`.
+    average = decay * average + (1 - decay) * weight, with the decay of `optimizer.average_decay`.
 
     Args:
         model: the network.
