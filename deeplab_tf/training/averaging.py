@@ -12,7 +12,7 @@ def averages(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> list[
     """Returns (average, weight) for each trained weight; empty where the solver keeps no averages.
 
     The solver keeps them among its own variables: after the first update average = weight, then
-    average = decay * average + (1 - decay) * weight, with the decay of `optimizer.decay_at`.
+    average = decay * average + (1 - decay) * weight, with the decay of `optimizer.average_decay`.
 
     Args:
         model: the network.

@@ -10,23 +10,6 @@ import keras
 import tensorflow as tf
 
 
-def decay_at(update: tf.Tensor, decay: float) -> tf.Tensor:
-    """Returns how much of the average an update keeps: average = decay * average + (1 - decay) * weight.
-
-    As `num_updates` of `tf.train.ExponentialMovingAverage`, so that the first weights do not count for long: after t
-    updates the average is mostly of the last tenth of them, until the full decay is reached.
-
-    Args:
-        update: t, the number of updates before this one, a scalar integer.
-        decay: the full one, 0..1.
-
-    Returns:
-        float32 []: min(decay, (1 + t) / (10 + t)); 0 at t = 0, where there is no average yet.
-    """
-    t = tf.cast(update, tf.float32)
-    return tf.where(t > 0, tf.minimum(decay, (1 + t) / (10 + t)), 0.0)
-
-
 @dataclasses.dataclass(frozen=True)
 class Multipliers:
     """A variable's factors of the learning rate and of the weight decay."""
@@ -73,6 +56,23 @@ def variable_multipliers(path: str, of_layers: Mapping[str, float]) -> Multiplie
     raise ValueError(f"no learning rate rule covers {layer}/{variable}; add one.")
 
 
+def average_decay(update: tf.Tensor, decay: float) -> tf.Tensor:
+    """Returns how much of the average an update keeps: average = decay * average + (1 - decay) * weight.
+
+    As `num_updates` of `tf.train.ExponentialMovingAverage`, so that the first weights do not count for long: after t
+    updates the average is mostly of the last tenth of them, until the full decay is reached.
+
+    Args:
+        update: t, the number of updates before this one, a scalar integer.
+        decay: the full one, 0..1.
+
+    Returns:
+        float32 []: min(decay, (1 + t) / (10 + t)); 0 at t = 0, where there is no average yet.
+    """
+    t = tf.cast(update, tf.float32)
+    return tf.where(t > 0, tf.minimum(decay, (1 + t) / (10 + t)), 0.0)
+
+
 class _PerVariable:
     """Gives a Keras optimizer multipliers per variable. Mixed in before the optimizer's class.
 
@@ -102,9 +102,9 @@ class _PerVariable:
         super().build(variables)  # type: ignore[misc]
 
     def _update_model_variables_moving_average(self, trainable_variables: Sequence[keras.Variable]) -> None:
-        """Replaces Keras' average, whose decay is the full one from the second update on; see `decay_at`."""
+        """Replaces Keras' average, whose decay is the full one from the second update on; see `average_decay`."""
         if self.use_ema:
-            decay = decay_at(self.iterations, self.ema_momentum)
+            decay = average_decay(self.iterations, self.ema_momentum)
             for average, weight in zip(self._model_variables_moving_average, trainable_variables, strict=True):
                 average.assign(decay * average + (1 - decay) * weight)
 
