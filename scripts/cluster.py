@@ -136,6 +136,7 @@ def main(arguments: list[str]) -> int:
     images = values.images or own_images(folder / "data")
     out = values.out or run / "labels"
     kind, _ = ENGINES[values.engine]
+    others = [argument for argument in arguments if argument != "--"]  # after it, batch_predict would read no flag
     for number in _ENDING:
         signal.signal(number, _end)
     begin = time.monotonic()
@@ -144,7 +145,7 @@ def main(arguments: list[str]) -> int:
         command = ["-m", "deeplab_tf.batch_predict", f"--model={model}", f"--images={images}", f"--out={out}"]
         begin = time.monotonic()
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        status = _run_job([sys.executable, *command, *cluster.flags(), *arguments], environment)
+        status = _run_job([sys.executable, *command, *cluster.flags(), *others], environment)
         print(f"the job took {time.monotonic() - begin:.0f} s; the logs are in {cluster.logs}", flush=True)
         if values.wait:
             print(f"{cluster.page} stays until Ctrl-C", flush=True)

@@ -63,7 +63,7 @@ def pipeline_options(runner: str, arguments: Sequence[str]) -> PipelineOptions:
     unknown = _unknown(arguments)
     if runner == LOCAL:  # what other runners take, only they know
         command_line.refuse_unknown(unknown)
-    options = PipelineOptions([*arguments, f"--runner={runner}"], save_main_session=False)
+    options = PipelineOptions([f"--runner={runner}", *arguments], save_main_session=False)
     direct = options.view_as(DirectOptions)
     if direct.direct_num_workers != 1 and direct.direct_running_mode == "in_memory":
         direct.direct_running_mode = _MANY  # several workers in one process would not be faster
