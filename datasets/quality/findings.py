@@ -393,7 +393,7 @@ def _balance(info: DatasetInfo, split: SplitStatistics) -> list[Finding]:
         found.append(
             Finding(
                 f"{len(alone)} of {split.count} images have labels of one class only"
-                f" ({some([split.ids[place] for place in alone], 4)}): there is little to tell classes apart by.",
+                f" ({some([split.ids[place] for place in alone], 4)}): they teach little about how the classes differ.",
                 tuple(split.ids[place] for place in alone[:8]),
             )
         )

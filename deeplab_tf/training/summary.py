@@ -19,6 +19,7 @@ def summary(config: Config, model: DeepLab, strategy: tf.distribute.Strategy, wo
     """Describes a training in some lines: what is trained, on what, where and how."""
     settings, solver, info = config.train, config.optimizer, config.info
     replicas = strategy.num_replicas_in_sync
+    on_each = f"{settings.batch_size // replicas} on each of {replicas} devices" if replicas > 1 else "on one device"
     trainable = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     rows = {
         "experiment": f"{config.experiment}, {model.count_params() / 1e6:.1f}M parameters "
@@ -26,8 +27,7 @@ def summary(config: Config, model: DeepLab, strategy: tf.distribute.Strategy, wo
         "data": f"{info.name}, {info.num_classes} classes: {', '.join(info.class_names)}",
         "devices": devices.describe(strategy),
         "batch": f"{settings.batch_size * settings.iter_size} images an update = {settings.batch_size} at a time "
-        f"({settings.batch_size // replicas} on each of {replicas} devices) x iter_size {settings.iter_size}, "
-        f"crops of {settings.crop_size}",
+        f"({on_each}) x iter_size {settings.iter_size}, crops of {settings.crop_size}",
         "solver": f"{solver.name}, base_lr {solver.base_lr:g}, {solver.policy}, {settings.iterations} updates",
         "regularly": f"a checkpoint every {settings.save_every} updates, with --eval_split a validation every "
         f"{settings.eval_every}",

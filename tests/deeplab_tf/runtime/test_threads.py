@@ -14,9 +14,9 @@ def pool_threads():
 def ends_with(before):
     """Says whether no other threads of pools are left; those without work need a moment to end."""
     end = time.monotonic() + 10
-    while pool_threads() != before and time.monotonic() < end:
+    while pool_threads() - before and time.monotonic() < end:
         time.sleep(0.001)
-    return pool_threads() == before
+    return not pool_threads() - before
 
 
 @pytest.mark.parametrize("workers", [1, 3])

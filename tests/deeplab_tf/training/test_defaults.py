@@ -21,7 +21,7 @@ def test_iterations_that_are_given_take_the_place_of_the_epochs_of_a_file(config
     config = override(config, ["train.epochs=30", "train.iterations=7"])
     train = with_iterations(config, 100, ["train.iterations"]).train
     assert (train.iterations, train.epochs) == (7, 0)
-    with pytest.raises(UserError, match="give one of them"):
+    with pytest.raises(UserError, match="give only one of them"):
         with_iterations(config, 100, ["train.iterations", "train.epochs"])
     assert with_iterations(config, 100).train.iterations == 300
 

@@ -58,7 +58,7 @@ def test_a_training_leaves_weights_checkpoints_scores_and_all_that_repeats_it(tr
     }
     assert {path.stem for path in (workdir / "checkpoints").iterdir()} == {"step-4", "health"}
     said = capsys.readouterr().out
-    assert "8 images an update = 4 at a time (4 on each of 1 devices) x iter_size 2" in said
+    assert "8 images an update = 4 at a time (on one device) x iter_size 2" in said
     assert "step 2  mIoU" in said and "\r" not in said
     run = json.loads((workdir / "config.json").read_text())["run"]
     assert {"command", "date", "git_revision", "versions", "init", "devices", "start_step", "host"} <= run.keys()
