@@ -16,7 +16,7 @@ from deeplab_tf.layers.scales import MaximumOverScales, ScaleImages, resize_to_s
 from deeplab_tf.networks import BACKBONES, steps
 from deeplab_tf.networks.aspp import ASPP
 from deeplab_tf.networks.backbone import Backbone, Normalize
-from deeplab_tf.networks.update import LossOfScales
+from deeplab_tf.networks.update import LossOfScales, refuse_frozen_weights
 
 
 @keras.saving.register_keras_serializable(package="deeplab_tf")
@@ -179,7 +179,9 @@ class DeepLab(keras.Model):
 
         Raises:
             ValueError: other images or labels than expected.
+            UserError: see `refuse_frozen_weights`.
         """
+        refuse_frozen_weights()
         with steps.explaining_images(self, args, kwargs):
             return super().fit(*args, **kwargs)
 

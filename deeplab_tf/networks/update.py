@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import keras
 import tensorflow as tf
 
+from deeplab_tf.errors import UserError
 from deeplab_tf.layers.depthwise_gradient import kernel_gradients_in_pieces
 
 if TYPE_CHECKING:
@@ -161,3 +163,19 @@ def _overflowing_together(gradients: list[tf.Tensor]) -> list[tf.Tensor]:
     # 0 * x is 0 for finite x, else NaN.
     spoiled = sum_over_replicas(tf.add_n([tf.reduce_sum(0 * gradient) for gradient in gradients]))
     return [gradient + spoiled for gradient in gradients]
+
+
+def refuse_frozen_weights() -> None:
+    """Refuses to train where TensorFlow is told that weights do not change.
+
+    Its CPU convolutions would then keep the kernels of their first step, and nothing would say so.
+
+    Raises:
+        UserError: TF_ONEDNN_ASSUME_FROZEN_WEIGHTS is set in this process.
+    """
+    name = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
+    if os.environ.get(name, "0").lower() not in ("", "0", "false"):
+        raise UserError(
+            f"{name} is set: TensorFlow would train with the weights of the first step. It is for programs that only"
+            f" predict. Unset it (unset {name}) and start the process again."
+        )

@@ -22,6 +22,7 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.layers.conv_batch_norm import measuring_statistics
 from deeplab_tf.layers.resize import next_clean_size
 from deeplab_tf.networks.deeplab import DeepLab, build_network
+from deeplab_tf.networks.update import refuse_frozen_weights
 from deeplab_tf.runtime import devices, files, memory
 from deeplab_tf.runtime.devices import MakeBatches
 from deeplab_tf.training import curves, defaults, loss_file, stop_signals, trained_images
@@ -71,6 +72,7 @@ def train(
             training that has diverged.
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM, both after saving.
     """
+    refuse_frozen_weights()
     strategy = devices.build_strategy(strategy_name)
     chief = devices.is_chief(strategy)
     run = {**(run or {}), "init": init, "devices": devices.describe(strategy)}

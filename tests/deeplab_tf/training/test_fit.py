@@ -224,3 +224,12 @@ def test_fit_on_two_devices_gives_the_weights_of_one():
     # The tolerance is that of train.py's step on two replicas, in test_loop.py.
     done = subprocess.run([sys.executable, "-c", MIRRORED], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_process_whose_weights_are_said_to_be_frozen_does_not_train(monkeypatch):
+    model = tiny_network(num_classes=3)
+    model.compile(optimizer="sgd", loss=dl.SegmentationLoss())
+    monkeypatch.setenv("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
+    with pytest.raises(UserError, match="would train with the weights of the first step"):
+        model.fit(IMAGES[:2, :33, :33], LABELS[:2, :33, :33], verbose=0)
+    model.predict(IMAGES[:1, :33, :33], verbose=0)
