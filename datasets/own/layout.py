@@ -160,12 +160,21 @@ def split_lists(files: Sequence[File]) -> dict[str, Path]:
     the first line of each names an image.
     """
     texts = [file for file in files if file.suffix == ".txt"]
-    found = {file.stem: file.path for file in texts if file.folders and file.folders[-1].casefold() in _LIST_FOLDERS}
+    found = lists_in(files, *_LIST_FOLDERS)
     if found:
         return found
     stems = {file.stem.casefold() for file in files if file.suffix in IMAGE_SUFFIXES}
     named = [(split_of([file.stem]), file.path) for file in texts if not file.folders and split_of([file.stem])]
     return {split: path for split, path in named if _first_name(path) in stems}
+
+
+def lists_in(files: Sequence[File], *folders: str) -> dict[str, Path]:
+    """Returns the .txt files in folders of these names, in small letters, by their stems."""
+    return {
+        file.stem: file.path
+        for file in files
+        if file.folders and file.folders[-1].casefold() in folders and file.suffix == ".txt"
+    }
 
 
 def _first_name(path: Path) -> str:

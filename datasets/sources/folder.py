@@ -203,11 +203,7 @@ def _place(source: Source) -> Place:
             )
         raise UserError(_NO_CLASSES)
     named = Path(source.classes[0]) if len(source.classes) == 1 else None
-    is_file = named is not None and (
-        named.is_file()
-        or named.suffix.lower() in (".txt", ".csv", ".names", ".json", ".yaml", ".yml")
-        or len(named.parts) > 1
-    )
+    is_file = named is not None and (named.is_file() or named.suffix.lower() in _CLASS_FILES or len(named.parts) > 1)
     return Place(
         root=Path(source.root) if source.root else None,
         image_dir=Path(source.image_dir) if source.image_dir else None,

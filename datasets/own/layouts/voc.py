@@ -9,10 +9,8 @@ labelmap.txt, class_names.txt or classes.txt
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 
-from ..layout import Layout, LeftOut, Place, find_class_file, split_lists
+from ..layout import Layout, LeftOut, Place, find_class_file, lists_in, split_lists
 from ..tree import IMAGE_SUFFIXES, MASK_SUFFIXES, File
 from .mask_pairs import build, named, unreadable
 
@@ -44,7 +42,7 @@ def recognise(place: Place) -> Layout | None:
             f"{tree.root}: expected the images in JPEGImages, found none. In CVAT, tick 'Save images' when you"
             " export, or name their folder with --image_dir.",
         )
-    lists = {name: path for name, path in _segmentation_lists(tree.files).items() if path.stat().st_size}
+    lists = {name: path for name, path in lists_in(tree.files, "segmentation").items() if path.stat().st_size}
     notes = []
     if list(lists) == ["default"] or list(map(str.casefold, lists)) == ["default"]:
         notes.append("ImageSets/Segmentation/default.txt, CVAT's list of all images, names no split.")
@@ -76,12 +74,3 @@ def recognise(place: Place) -> Layout | None:
     if problems:
         layout = dataclasses.replace(layout, problems=(*problems, *layout.problems), confidence=0.95)
     return layout
-
-
-def _segmentation_lists(files: Sequence[File]) -> dict[str, Path]:
-    """Returns the lists in ImageSets/Segmentation, by the names of the splits."""
-    return {
-        file.stem: file.path
-        for file in files
-        if file.folders and file.folders[-1].casefold() == "segmentation" and file.suffix == ".txt"
-    }
