@@ -79,7 +79,7 @@ def prepare(folder: Path, pictures: str, size: int, name: str) -> dict[str, str]
 
     photographs = [pixels_of(str(path)) for path in sorted(Path(pictures).glob("*.jpg"))[:CALIBRATED_ON]]
     if name in EXPERIMENTS:
-        model, config = made_up_network(name, photographs[0], CLASSES)
+        model, config = made_up_network(name, photographs, CLASSES)
     else:
         model, config = workdir.load(name, workdir.read_config(name))
     fitted = [fit_image(one, (size, size), model.mean_rgb)[0] for one in photographs]

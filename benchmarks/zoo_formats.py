@@ -136,9 +136,7 @@ def main(folder: str, networks: list[str]) -> None:
     print(f"{'network':26}{'size':>6} {'format':16}{'MB':>8}{'same %':>10}{'CPU ms':>9}", flush=True)
     for name in networks or list(EXPERIMENTS):
         made_up = name in EXPERIMENTS
-        model, config = (
-            made_up_network(name, photographs[0]) if made_up else workdir.load(name, workdir.read_config(name))
-        )
+        model, config = made_up_network(name, photographs) if made_up else workdir.load(name, workdir.read_config(name))
         for size in SIZES:
             for row in rows(model, config, photographs, size, list(FORMATS)):
                 begin = f"{name:26}{size[0] or 'any':>6} {row.format_name:16}"

@@ -44,7 +44,7 @@ The rooms:
               stored labels                     stored
     Sec. 4.1  CRF constants                     crf_search
               export          export/           description kind saved_model tflite onnx openvino interchange
-                                                onnx_graph tflite_metadata checked compare
+                                                onnx_graph onnx_conversion tflite_metadata checked compare
                                                 packages warm_up load
               files, pictures images/           files depth newer_formats not_images orientation
                                                 orientation_graph decode sources results

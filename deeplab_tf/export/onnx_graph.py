@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +14,11 @@ from deeplab_tf.errors import UserError
 from deeplab_tf.export.compare import Format, Predict, compare
 from deeplab_tf.export.description import Description, Size
 from deeplab_tf.export.interchange import CONFIDENCE, INPUT, LABELS, PortableNetwork
+from deeplab_tf.export.onnx_conversion import onnx_of, quiet
 from deeplab_tf.export.packages import require
 from deeplab_tf.inference.probabilities import bytes_per_pixel, fold_inference
 from deeplab_tf.networks.deeplab import DeepLab
 
-OPSET = 18
 # What is quantised; activations too, or what is before them is stored in steps for a range that they cut off. The first
 # and the last steps, normalising and upsampling, are exact and cheap as they are.
 _QUANTISED = ["Conv", "Relu", "Clip", "Add", "MaxPool", "AveragePool", "Pad"]
@@ -66,11 +63,7 @@ def convert(network: PortableNetwork) -> Any:
     Raises:
         UserError: tf2onnx is missing, or a map has no size in the graph.
     """
-    tf2onnx = require("tf2onnx", "ONNX")
-    with _quiet():
-        model, _ = tf2onnx.convert.from_function(
-            network.segment, input_signature=network.segment.input_signature, opset=OPSET
-        )
+    model = onnx_of(network.segment)
     _name(model.graph, network)
     for position, node in enumerate(model.graph.node):
         if node.op_type == "Resize":
@@ -135,7 +128,7 @@ def to_float16(model: Any) -> Any:
     copy = type(model)()
     copy.CopyFrom(model)
     float16 = require("onnxruntime.transformers.float16", "onnx_float16")
-    with _quiet():
+    with quiet():
         return float16.convert_float_to_float16(copy, keep_io_types=True)
 
 
@@ -164,7 +157,7 @@ def to_int8(model: Any, calibration: Sequence[np.ndarray], format_name: str) -> 
             picture = next(self._left, None)
             return None if picture is None else {INPUT: picture[np.newaxis]}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         plain, ready, done = (os.path.join(folder, f"{name}.onnx") for name in ("plain", "ready", "done"))
         onnx.save(model, plain)
         # It joins convolutions and what follows them, so that nothing between them is rounded.
@@ -174,16 +167,3 @@ def to_int8(model: Any, calibration: Sequence[np.ndarray], format_name: str) -> 
             activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
         )  # fmt: skip
         return onnx.load(done)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the converters' remarks, which are for their makers, away from the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

