@@ -14,17 +14,16 @@ from deeplab_tf.config import Config
 from deeplab_tf.dataset_info import DatasetInfo, pascal_palette
 from deeplab_tf.experiments import experiment_config
 from deeplab_tf.layers.conv_batch_norm import measuring_statistics
-from deeplab_tf.layers.scales import scale_images
 from deeplab_tf.networks.deeplab import DeepLab, build_network
+from deeplab_tf.networks.update import refuse_frozen_weights
 from deeplab_tf.weights.imagenet import load_imagenet
 
 # Of a residual block's last normalisation. In trained networks blocks correct what they are given. With 1, every block
 # replaces half of it, and 16 of them make a hash of the image: what int8 rounds in the first changes every label.
 RESIDUAL_GAMMA = 0.2
-_SIDE = 161  # of the crops that the classifier is trained on
-_STEPS, _SMOOTHING = 100, 0.1
-_SPREAD = 1.0  # of the scores before the training
-_LEARNING_RATE = 0.1  # for kernels with a standard deviation of 1; the features have any size
+# Of the photographs' crops, and of the descent; the rate is for inputs whose squares sum to 1.
+_SIDE = 161
+_STEPS, _LEARNING_RATE, _MOMENTUM = 500, 6.0, 0.9
 
 
 def made_up_network(name: str, photographs: Sequence[np.ndarray], num_classes: int = 7) -> tuple[DeepLab, Config]:
@@ -41,7 +40,11 @@ def made_up_network(name: str, photographs: Sequence[np.ndarray], num_classes: i
 
     Returns:
         The network, its atrous convolutions dilated, and its configuration.
+
+    Raises:
+        UserError: TF_ONEDNN_ASSUME_FROZEN_WEIGHTS is set, see `refuse_frozen_weights`.
     """
+    refuse_frozen_weights()
     keras.utils.set_random_seed(0)
     info = DatasetInfo("made_up", tuple(f"class_{i}" for i in range(num_classes)), pascal_palette(num_classes))
     config = dataclasses.replace(experiment_config(name), dataset=info)
@@ -60,36 +63,33 @@ def made_up_network(name: str, photographs: Sequence[np.ndarray], num_classes: i
 
 
 def _train_classifier(model: DeepLab, crops: np.ndarray, num_classes: int) -> None:
-    """Teaches the classifier which of the K commonest colours a cell has; the rest of the network stays as it is."""
-    pixels = tf.constant(crops, tf.float32)
-    features = [model.backbone(model.backbone.normalize(scale_images(pixels, scale, True))) for scale in model.scales]
-    colours = [_colours(crops, maps.shape[1:3]) for maps in features]  # [B, h, w, 3] for each scale
-    samples = np.concatenate([colour.reshape(-1, 3) for colour in colours])
+    """Teaches the classifier which of the K commonest colours a cell has; the rest of the network stays as it is.
+
+    Plain gradient descent learns from the strongest features first, which no format rounds away. Adam does not.
+    """
+    layers = [layer for layer in model.head._flatten_layers() if layer.name.split("_")[0] == model.head.classifier]
+    features = tf.nest.flatten(keras.Model(model.input, [layer.input for layer in layers])(crops))
+    colours = _colours(crops, features[0].shape[1:3])  # [B, h, w, 3]
     cv2.setRNGSeed(0)
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 100, 0.1)
-    _, nearest, _ = cv2.kmeans(samples, num_classes, None, criteria, 3, cv2.KMEANS_PP_CENTERS)
-    ends = np.cumsum([colour[..., 0].size for colour in colours])[:-1]
-    wanted = [
-        tf.one_hot(labels.reshape(colour.shape[:3]), num_classes)
-        for labels, colour in zip(np.split(nearest, ends), colours, strict=True)
+    _, nearest, _ = cv2.kmeans(colours.reshape(-1, 3), num_classes, None, criteria, 3, cv2.KMEANS_PP_CENTERS)
+    wanted = nearest.reshape(colours.shape[:3])
+    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    kernels = [layer.kernel for layer in layers]
+    for kernel in kernels:
+        kernel.assign(tf.zeros_like(kernel))
+    inputs = [
+        np.prod(kernel.shape[:2]) * np.mean(np.sum(x**2, -1)) for x, kernel in zip(features, kernels, strict=True)
     ]
-    loss_of = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=_SMOOTHING)
-    layers = [layer for layer in model.head._flatten_layers() if layer.name.split("_")[0] == model.head.classifier]
-    spread = np.std(model.head(features[0], None), axis=(0, 1, 2))  # [K]
-    for layer in layers:
-        layer.kernel.assign(layer.kernel * (_SPREAD / spread))
-    trained = [variable for layer in layers for variable in layer.trainable_variables]
-    adam = keras.optimizers.Adam(_LEARNING_RATE * float(np.std(layers[0].kernel)))
+    sgd = keras.optimizers.SGD(_LEARNING_RATE / float(sum(inputs)), _MOMENTUM)
+    sgd.build(kernels)
 
     @tf.function(autograph=False)
-    def update() -> tf.Tensor:
+    def update() -> None:
         with tf.GradientTape() as tape:
-            losses = [loss_of(one, model.head(maps, None)) for maps, one in zip(features, wanted, strict=True)]
-            loss = tf.add_n(losses) / len(losses)
-        adam.apply_gradients(zip(tape.gradient(loss, [v.value for v in trained]), trained, strict=True))
-        return loss
+            loss = loss_of(wanted, tf.add_n([layer(x) for layer, x in zip(layers, features, strict=True)]))
+        sgd.apply(tape.gradient(loss, [kernel.value for kernel in kernels]), kernels)
 
-    adam.build(trained)
     for _ in range(_STEPS):
         update()
 

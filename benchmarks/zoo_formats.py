@@ -2,12 +2,12 @@
 
     python -m benchmarks.zoo_formats PICTURES [NETWORK ...]
 
-PICTURES is a folder of photographs; NETWORKs are experiments, with weights at random (benchmarks/made_up_networks.py),
-or workdirs; all experiments by default. Files are written as export.py writes them, so each is compared with the
-network before it has its name; then it is loaded as predict.py loads it, and its labels on two photographs are compared
-with those of eval.py. The table has the megabytes, the share of equal labels, and the CPU milliseconds of all threads
-for a photograph, the least of some calls: other programs change them less than the wall time. A network that
-does not bear a format is named with the share of wrong labels. Needs requirements-export.txt.
+PICTURES is a folder of photographs; NETWORKs are experiments, made up by benchmarks/made_up_networks.py, or workdirs;
+all experiments by default. Files are written as export.py writes them, so each is compared with the network before it
+has its name; then it is loaded as predict.py loads it, and its labels on two photographs are compared with those of
+eval.py. The table has the megabytes, the share of equal labels, and the CPU milliseconds of all threads for a
+photograph, the least of some calls: other programs change them less than the wall time. A network that does not bear a
+format is named with the share of wrong labels. Needs requirements-export.txt.
 """
 
 from __future__ import annotations
@@ -147,5 +147,4 @@ def main(folder: str, networks: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
     main(sys.argv[1], sys.argv[2:])
