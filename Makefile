@@ -11,12 +11,14 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow lint type docs fuzz faults load intrude mutants cluster clean
+.PHONY: help setup setup-export demo test test-slow lint type docs fuzz faults load intrude mutants cluster clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 setup: $(INSTALLED) ## Make .venv and install the tested versions
+
+setup-export: .venv/.installed-export ## Add ONNX and OpenVINO to .venv: make test then runs their tests too
 
 demo: $(INSTALLED) ## Generate data, train, evaluate, export and segment, into demo/
 	@$(PY) scripts/demo.py
@@ -85,6 +87,10 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-webapp.txt requ
 	@$(PIP) install -r requirements-crf.txt -c constraints.txt >.venv/crf-install.log 2>&1 || true
 	@$(PY) -c 'import pydensecrf.densecrf' 2>/dev/null || \
 	  echo "note: pydensecrf was not installed (it needs a C++ compiler and Python 3.11 or 3.12); all works but --crf_backend=pydensecrf. See .venv/crf-install.log" >&2
+	@touch $@
+
+.venv/.installed-export: $(INSTALLED) requirements-export.txt constraints-export.txt
+	@$(PIP) install -r requirements-export.txt -c constraints-export.txt
 	@touch $@
 
 # An environment of its own: the packages of the site are not to change those of the project.

@@ -3,8 +3,8 @@
     python -m benchmarks.runtimes FOLDER PICTURES SIZE 0 NETWORK [NETWORK ...]
     python -m benchmarks.runtimes FOLDER PICTURES SIZE ROUNDS NETWORK [NETWORK ...] [--torch_python=VENV/bin/python]
 
-PICTURES is a folder of photographs, a NETWORK a workdir or the name of an experiment, with weights at random
-(benchmarks/made_up_networks.py). The first command writes the files into FOLDER, as export.py does. The second writes
+PICTURES is a folder of photographs, a NETWORK a workdir or the name of an experiment, made up by
+benchmarks/made_up_networks.py. The first command writes the files into FOLDER, as export.py does. The second writes
 what is missing, and times: every way runs in a process of its own, which has loaded the file and answered twice before,
 and they answer one photograph of SIZE x SIZE in turns. The table has the megabytes, the share of pixels with the label
 of the network in float32, and the least and the median seconds of ROUNDS. PyTorch (benchmarks/torch_inference.py) runs
@@ -93,7 +93,7 @@ def prepare(folder: Path, pictures: str, size: int, name: str) -> dict[str, str]
         paths[f"saved_model_{precision}"] = written
     dilated = rebuild(model, "dilated")
     common: dict[str, Any] = {"size": (size, size), "pictures": fitted[:2], "calibration": fitted, "overwrite": True}
-    if name in EXPERIMENTS:  # int8 may mix up 21 random classes as it likes: here their time counts
+    if name in EXPERIMENTS:  # made up: here only the time counts
         for module in (onnx, openvino):
             module.FORMATS.update({key: one._replace(share=1.0) for key, one in module.FORMATS.items()})
     for module, formats in ((onnx, onnx.FORMATS), (openvino, openvino.FORMATS)):

@@ -140,7 +140,7 @@ def main(folder: str, networks: list[str]) -> None:
         for size in SIZES:
             for row in rows(model, config, photographs, size, list(FORMATS)):
                 begin = f"{name:26}{size[0] or 'any':>6} {row.format_name:16}"
-                wrong = re.search(r"[\d.]+ % of the pixels", row.refused)
+                wrong = re.search(r"\S+ % of the pixels", row.refused)
                 said = f"refused: {wrong[0] if wrong else row.refused}"
                 told = f"{row.megabytes:8.1f}{100 * row.agreement:10.3f}{row.cpu_ms:9.0f}"
                 print(begin + (said if row.refused else told), flush=True)

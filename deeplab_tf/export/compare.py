@@ -81,7 +81,7 @@ def compare(
         wrong += int(off.sum())
     if wrong > allowed.share * pixels:
         raise UserError(
-            f"{name} was not written: {100 * wrong / pixels:.2f} % of the pixels get a class that the network "
+            f"{name} was not written: {100 * wrong / pixels:.2g} % of the pixels get a class that the network "
             f"finds less likely than another by more than {allowed.gap}, or its probability is off by as much. Use "
             "another format, or calibrate with images that are more like those that the network will see."
         )
