@@ -25,9 +25,10 @@ _PASSES = (
 def onnx_of(function: Any) -> Any:
     """Converts a function, with its weights as constants.
 
-    `tf2onnx.convert.from_function` gives the same graph, but copies all weights before each of its optimisations, and
-    several times in TensorFlow's own optimiser: 260 MB of weights took more than 12 GB. Here the steps are called one
-    by one, without these copies, and without TensorFlow's optimiser: tf2onnx folds constants too.
+    `tf2onnx.convert.from_function` gives nearly the same graph, but copies all weights before each of its
+    optimisations, and several times in TensorFlow's own optimiser: 260 MB of weights took more than 12 GB. Here the
+    steps are called one by one, without these copies, and without TensorFlow's optimiser: tf2onnx folds constants too.
+    A few operations more may be left: 2 of 484 in multi-scale ResNet-50.
 
     Args:
         function: a tf.function with an input signature.
